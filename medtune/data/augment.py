@@ -1,0 +1,100 @@
+"""Augmentation of a whole batch on its device, with every image drawing its own numbers.
+
+torchvision's transforms draw once for a batch; these draw a row of numbers per image from the trial's generator.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medtune.config.trial import Augment
+
+ERASED_AREA = (0.02, 0.33)  # Zhong et al. 2020, as torchvision has it
+ERASED_ASPECT = (0.3, 3.3)
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class Augmenter:
+    """Applies an `Augment` to float images (cases, channels, height, width) from 0 to 1; the range is kept."""
+
+    def __init__(self, config: Augment, generator: torch.Generator) -> None:
+        self.config = config
+        self.generator = generator
+        geometric = config.rotate_degrees or config.shift or config.crop
+        steps = [
+            (geometric, self._affine),
+            (config.flip and not geometric, lambda images: self._flip(images, 3)),
+            (config.flip_vertical and not geometric, lambda images: self._flip(images, 2)),
+            (config.brightness, self._brightness),
+            (config.contrast, self._contrast),
+            (config.saturation, self._saturation),
+            (config.noise, self._noise),
+            (config.erase, self._erase),
+        ]
+        self.steps = [step for wanted, step in steps if wanted]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        for step in self.steps:
+            images = step(images)
+        return images
+
+    def _uniform(self, images: Tensor, low: float, high: float, shape: tuple[int, ...] = (1, 1, 1)) -> Tensor:
+        """One number a case, shaped to be multiplied with the images."""
+        drawn = torch.rand((len(images), *shape), generator=self.generator, device=images.device)
+        return drawn * (high - low) + low
+
+    def _signs(self, images: Tensor, wanted: bool) -> Tensor:
+        signs = self._uniform(images, -1, 1, ()).sign() if wanted else torch.ones(len(images), device=images.device)
+        return torch.where(signs == 0, 1.0, signs)
+
+    def _flip(self, images: Tensor, dim: int) -> Tensor:
+        return torch.where(self._uniform(images, 0, 1) < 0.5, images.flip(dim), images)
+
+    def _affine(self, images: Tensor) -> Tensor:
+        """Flip, rotation, crop and shift in one resampling, because each resampling blurs."""
+        config = self.config
+        angle = self._uniform(images, -config.rotate_degrees, config.rotate_degrees, ()) * (math.pi / 180)
+        scale = 1 - self._uniform(images, 0, config.crop, ())
+        room = 1 - scale + 2 * config.shift  # a crop may lie anywhere that the image covers; 2: the side is -1..1
+        shift = self._uniform(images, -1, 1, (2,)) * room[:, None]
+        across, down = self._signs(images, config.flip), self._signs(images, config.flip_vertical)
+        cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+        theta = torch.stack([cos * across, -sin * down, shift[:, 0], sin * across, cos * down, shift[:, 1]], dim=1)
+        grid = F.affine_grid(theta.view(-1, 2, 3), list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    def _brightness(self, images: Tensor) -> Tensor:
+        factor = self._uniform(images, 1 - self.config.brightness, 1 + self.config.brightness)
+        return (images * factor).clamp_(0, 1)
+
+    def _contrast(self, images: Tensor) -> Tensor:
+        factor = self._uniform(images, 1 - self.config.contrast, 1 + self.config.contrast)
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        return (mean + (images - mean) * factor).clamp_(0, 1)
+
+    def _saturation(self, images: Tensor) -> Tensor:
+        if images.shape[1] != 3:
+            return images
+        factor = self._uniform(images, 1 - self.config.saturation, 1 + self.config.saturation)
+        grey = (images * images.new_tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        return (grey + (images - grey) * factor).clamp_(0, 1)
+
+    def _noise(self, images: Tensor) -> Tensor:
+        noise = torch.randn(images.shape, generator=self.generator, device=images.device)
+        return (images + noise * self.config.noise).clamp_(0, 1)
+
+    def _erase(self, images: Tensor) -> Tensor:
+        """A rectangle set to the middle grey (0 after normalising) in a share of the images."""
+        area = self._uniform(images, *ERASED_AREA)
+        aspect = torch.exp(self._uniform(images, math.log(ERASED_ASPECT[0]), math.log(ERASED_ASPECT[1])))
+        erased = self._uniform(images, 0, 1) < self.config.erase
+        for dim, side in ((2, torch.sqrt(area * aspect)), (3, torch.sqrt(area / aspect))):
+            side = side.clamp(max=1)
+            start = self._uniform(images, 0, 1) * (1 - side)
+            shape = [1, 1, 1, 1]
+            shape[dim] = images.shape[dim]
+            centres = (torch.arange(images.shape[dim], device=images.device) + 0.5).view(shape) / images.shape[dim]
+            erased = erased & (centres >= start) & (centres < start + side)
+        return torch.where(erased, 0.5, images)

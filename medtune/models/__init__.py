@@ -1,0 +1,1 @@
+"""Batch of images to logits, and how the weights begin."""

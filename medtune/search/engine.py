@@ -1,0 +1,158 @@
+"""Ray Tune, which runs the trials of a `SweepRun`: jobs out through a searcher, messages back through a scheduler."""
+
+import json
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+# Ray reads these when it is imported
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # uv would copy the checkout and start workers anew
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the folder and the tracker have all of it
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours leaves the sweep resumable
+os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1000000000"  # nothing is ever restored from Ray's own state
+os.environ["TUNE_WARN_THRESHOLD_S"] = "1000000000"
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no tables of its own
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from medtune.config.sweep import Cluster
+from medtune.search.resources import Share
+from medtune.search.run import SweepRun
+from medtune.search.worker import Job, SearchData, run_job
+
+DEATHS = 3  # of a worker that a trial survives without an epoch gained between them
+
+
+def start(cluster: Cluster) -> tuple[int, int]:
+    """Starts Ray on this machine, or joins the cluster. How many CPUs and GPUs there are."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(
+        address=cluster.address,
+        include_dashboard=None if cluster.address else False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    there = ray.cluster_resources()
+    return int(there.get("CPU", 1)), int(there.get("GPU", 0))
+
+
+def stop() -> None:
+    ray.shutdown()
+
+
+def run_trials(run: SweepRun, data: SearchData, share: Share) -> None:
+    """Runs jobs until the sweep wants no more, or is to stop. The data goes once into the object store."""
+    trainable = tune.with_parameters(_trainable, data=data)
+    with tempfile.TemporaryDirectory(prefix="medtune-") as throwaway, _signals(run):
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus}),
+            tune_config=tune.TuneConfig(
+                num_samples=10**9,  # the searcher says when it is enough
+                max_concurrent_trials=share.concurrent,
+                reuse_actors=True,
+                search_alg=_Jobs(run),
+                scheduler=_Messages(run),
+                trial_name_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
+                trial_dirname_creator=lambda trial: f"{trial.config['trial']:04d}-{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=throwaway,
+                stop=_Stop(run),
+                failure_config=tune.FailureConfig(max_failures=DEATHS - 1),
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        finally:
+            run.close()
+
+
+def _trainable(config: dict[str, Any], data: SearchData) -> None:
+    run_job(Job(**json.loads(config["job"])), data, tune.report)
+
+
+class _InDriver:
+    """Holds what lives in the driver alone: Ray pickles a tuner, for a restore that never comes."""
+
+    def __init__(self, run: SweepRun) -> None:
+        super().__init__()
+        self.run = run
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Jobs(_InDriver, Searcher):
+    """Hands out the jobs of a run."""
+
+    def suggest(self, trial_id: str) -> Any:
+        job = self.run.next_job()
+        return Searcher.FINISHED if job is None else {"trial": job.trial, "job": json.dumps(asdict(job))}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None: ...
+
+    def save(self, checkpoint_path: str) -> None: ...
+
+    def restore(self, checkpoint_path: str) -> None: ...
+
+
+class _Messages(_InDriver, FIFOScheduler):
+    """Passes each message on and ends the trial when the run says so.
+
+    It sees every message, the last ones too, which a searcher does not.
+    """
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        number = trial.config["trial"]
+        if number not in self.run.live:
+            return TrialScheduler.STOP
+        trial.run_metadata.num_failures = 0  # only deaths without an epoch between them count
+        message = {key: value for key, value in result.items() if key in _OURS or "/" in key}
+        return TrialScheduler.CONTINUE if self.run.message(number, message) else TrialScheduler.STOP
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        if not trial.should_recover() and trial.config["trial"] in self.run.live:
+            self.run.end(trial.config["trial"], "failed", f"its worker died {DEATHS} times without finishing an epoch")
+
+
+_OURS = {"epoch", "last", "at", "failed", "lr", "epoch_seconds"}
+
+
+class _Stop(_InDriver, Stopper):
+    """Ends the whole run, whatever is in it."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.run.stopping
+
+
+@contextmanager
+def _signals(run: SweepRun) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the sweep cleanly; a second one ends it at once."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        run.interrupt()
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+    before = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

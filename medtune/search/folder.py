@@ -1,0 +1,170 @@
+"""The folder of a sweep: what lies where, written so that a kill at any moment leaves whole files."""
+
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from medtune.config.read import read_sweep
+from medtune.config.sweep import SweepConfig
+from medtune.config.write import dump_sweep, dump_yaml
+
+
+class FolderError(Exception):
+    """The folder cannot be used as asked; the text says what to do."""
+
+
+class SweepFolder:
+    """`sweep.yaml`, `sweep.id`, `ledger.log`, `trials/0007/`, `retrain/`, `tracking/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._lock = FileLock(self.path / "sweep.lock")
+
+    @classmethod
+    def create(cls, path: Path, config: SweepConfig) -> "SweepFolder":
+        """A new folder, locked. Raises FolderError where there is a sweep already."""
+        folder = cls(path)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.lock()
+        if folder.ledger.exists() or folder.id_file.exists():
+            folder.unlock()
+            raise FolderError(
+                f"{path} holds a sweep already: `medtune resume {path}` goes on with it, `--folder DIR` starts another"
+            )
+        folder.write_config(config)
+        write_whole(folder.id_file, f"{uuid.uuid4()}\n".encode())
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "SweepFolder":
+        """An existing folder. Raises FolderError where there is no sweep."""
+        folder = cls(path)
+        if not folder.id_file.exists():
+            raise FolderError(f"{path} holds no sweep: give the folder that `medtune sweep` named")
+        return folder
+
+    def lock(self) -> None:
+        """Makes this process the only one that writes. Raises FolderError while another one does."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise FolderError(
+                f"{self.path} is in use by another process; when that has ended: `medtune resume {self.path}`"
+            ) from None
+
+    def unlock(self) -> None:
+        self._lock.release()
+
+    @property
+    def running(self) -> bool:
+        """Whether some process holds the lock now."""
+        probe = FileLock(self.path / "sweep.lock")
+        try:
+            with probe.acquire(timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
+
+    @property
+    def id_file(self) -> Path:
+        return self.path / "sweep.id"
+
+    @property
+    def sweep_id(self) -> str:
+        return self.id_file.read_text().strip()
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.log"
+
+    @property
+    def retrained(self) -> Path:
+        return self.path / "retrain"
+
+    @property
+    def tracking(self) -> Path:
+        return self.path / "tracking"
+
+    def config(self) -> SweepConfig:
+        return read_sweep(self.path / "sweep.yaml")
+
+    def write_config(self, config: SweepConfig) -> None:
+        dump_sweep(config, self.path / "sweep.yaml")
+
+    def trial(self, number: int) -> Path:
+        return self.path / "trials" / f"{number:04d}"
+
+    def start_trial(self, number: int, config: dict[str, Any]) -> None:
+        self.trial(number).mkdir(parents=True, exist_ok=True)
+        write_whole(self.trial(number) / "config.yaml", dump_yaml(config).encode())
+
+    def append_epoch(self, number: int, record: dict[str, Any]) -> None:
+        with (self.trial(number) / "epochs.jsonl").open("a") as file:
+            file.write(to_json(record) + "\n")
+
+    def epochs(self, number: int) -> list[dict[str, Any]]:
+        """The epoch records of a trial; a line that a kill cut short is not one."""
+        path = self.trial(number) / "epochs.jsonl"
+        return list(whole_lines(path)) if path.exists() else []
+
+    def mend_epochs(self, number: int) -> list[dict[str, Any]]:
+        """The same, after taking a line that was cut short out of the file."""
+        records = self.epochs(number)
+        if records:
+            text = "".join(to_json(record) + "\n" for record in records)
+            write_whole(self.trial(number) / "epochs.jsonl", text.encode())
+        return records
+
+    def write_predictions(self, number: int, arrays: dict[str, np.ndarray]) -> None:
+        path = self.trial(number) / "validation.npz"
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]  # its stub takes allow_pickle for one of the arrays
+        os.replace(temporary, path)
+
+    def predictions(self, number: int) -> dict[str, np.ndarray] | None:
+        """`logits` float32 (epochs, cases, classes), `epochs`, `labels`, `cases`; None where the trial left none."""
+        path = self.trial(number) / "validation.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+
+    def with_weights(self) -> list[int]:
+        """The trials whose weights are kept."""
+        return [int(path.parent.name) for path in (self.path / "trials").glob("*/best")]
+
+    def drop_weights(self, number: int) -> None:
+        shutil.rmtree(self.trial(number) / "best", ignore_errors=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """The file under its name is always a whole one: the old, or the new."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def to_json(record: dict[str, Any]) -> str:
+    """One line of JSON; NaN, which JSON does not have, becomes null."""
+    return json.dumps({key: None if value != value else value for key, value in record.items()})
+
+
+def whole_lines(path: Path) -> Iterable[dict[str, Any]]:
+    return _parsed(path.read_text().splitlines())
+
+
+def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        yield {key: math.nan if value is None else value for key, value in record.items()}

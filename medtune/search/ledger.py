@@ -1,0 +1,123 @@
+"""The ledger: an Optuna study, the one truth of what was tried and of what came of it."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from medtune.config.default import Point
+from medtune.config.sweep import SweepConfig
+from medtune.search.sampler import build_sampler, ledger_params, suggest
+
+State = Literal["complete", "pruned", "failed", "unfinished"]
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "unfinished",
+}
+_TOLD = {state: optuna_state for optuna_state, state in _STATES.items() if state != "unfinished"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial as the ledger knows it. `values`: the metric by epoch; `value`: at the best epoch; nan where there is
+    none. `note`: why it failed."""
+
+    number: int
+    state: State
+    values: Mapping[int, float] = field(default_factory=dict)
+    value: float = math.nan
+    best_epoch: int | None = None
+    note: str = ""
+
+
+class Ledger:
+    """Asks for points and is told what became of them. One driver writes; anybody may read at any time."""
+
+    def __init__(self, path: Path, name: str, config: SweepConfig) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        logging.getLogger("optuna").propagate = False
+        self.config = config
+        self.study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(path))),
+            study_name=name,
+            direction="maximize" if config.direction == "max" else "minimize",
+            load_if_exists=True,
+        )
+        self._handles: dict[int, optuna.Trial] = {}
+
+    def entries(self) -> list[Entry]:
+        """All trials, in the order in which they were asked for."""
+        trials = self.study.get_trials(deepcopy=False, states=tuple(_STATES))
+        return [self._entry(trial) for trial in trials]
+
+    def ask(self, preset: Point | None = None) -> tuple[int, Point]:
+        """A new trial: its number and its point of the space; the preset point where there is one."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if preset is not None and not waiting:
+            self.study.enqueue_trial(ledger_params(self.config.trial, preset))
+        number = len(self.study.get_trials(deepcopy=False)) - (1 if preset is not None or waiting else 0)
+        self.study.sampler = build_sampler(self.config.search.sampler, self.config.seed, number)
+        handle = self.study.ask()
+        self._handles[handle.number] = handle
+        return handle.number, suggest(handle, self.config.trial, self.config.search.sampler)
+
+    def reopen(self, number: int) -> Point:
+        """The point of an unfinished trial. What the ledger lacks of it, after a kill in the middle, is drawn now."""
+        frozen = self.study.get_trials(deepcopy=False)[number]
+        self.study.sampler = build_sampler(self.config.search.sampler, self.config.seed, number)
+        handle = self._handles[number] = optuna.Trial(self.study, frozen._trial_id)
+        return suggest(handle, self.config.trial, self.config.search.sampler)
+
+    def point(self, number: int) -> Point:
+        """The point of any trial, from the ledger alone."""
+        return suggest(self.study.get_trials(deepcopy=False)[number], self.config.trial, self.config.search.sampler)
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        self._handles[number].report(value, epoch)
+
+    def tell(self, number: int, state: State, value: float = math.nan, note: str = "") -> None:
+        """How a trial ended. Its value is the metric at its best epoch; nan makes a complete trial a failed one."""
+        handle = self._handles.pop(number)
+        if note:
+            handle.set_user_attr("note", note)
+        if state == "complete" and math.isnan(value):
+            state = "failed"
+        # a pruned trial keeps the values of its epochs, from which TPE learns; a value of its own would say COMPLETE
+        self.study.tell(handle, value if state == "complete" else None, _TOLD[state])
+
+    def _entry(self, trial: FrozenTrial) -> Entry:
+        values = {epoch: value for epoch, value in trial.intermediate_values.items() if not math.isnan(value)}
+        best_epoch = _best_epoch(values, self.config.direction)
+        return Entry(
+            number=trial.number,
+            state=_STATES[trial.state],
+            values=trial.intermediate_values,
+            value=values[best_epoch] if best_epoch else math.nan,
+            best_epoch=best_epoch,
+            note=trial.user_attrs.get("note", ""),
+        )
+
+
+def _best_epoch(values: Mapping[int, float], direction: str) -> int | None:
+    """The first epoch with the best value."""
+    if not values:
+        return None
+    sign = 1 if direction == "max" else -1
+    return max(sorted(values), key=lambda epoch: sign * values[epoch])
+
+
+def best_entry(entries: Sequence[Entry], direction: str) -> Entry | None:
+    """The complete trial with the best value, the first of equals; of those with any value where none is complete."""
+    known = [entry for entry in entries if not math.isnan(entry.value) and entry.state != "failed"]
+    candidates = [entry for entry in known if entry.state == "complete"] or known
+    sign = 1 if direction == "max" else -1
+    return max(candidates, key=lambda entry: sign * entry.value, default=None)

@@ -1,0 +1,233 @@
+"""A sweep in its driver: which trial comes next, what an epoch means for it, and how it ends.
+
+Knows no engine: whatever runs the trials asks `next_job`, passes on each message of a worker and obeys the answer.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medtune.config.default import Point, default_point, start_points, swept_values, trial_config
+from medtune.config.sweep import SweepConfig
+from medtune.search.attempts import Attempts
+from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
+from medtune.search.folder import SweepFolder
+from medtune.search.ledger import Entry, Ledger, State
+from medtune.search.pruning import Pruner
+from medtune.search.sampler import grid
+from medtune.search.worker import Job, Message
+
+DEFAULT_TRIAL = 0  # the untuned default, which is never pruned
+
+
+@dataclass
+class Live:
+    """A trial that runs now. `logged`: epochs in the folder; `values`: the metric by epoch, as in the ledger."""
+
+    best_epoch: int | None = None
+    logged: dict[int, dict[str, float]] = field(default_factory=dict)
+    values: dict[int, float] = field(default_factory=dict)
+
+
+class SweepRun:
+    """`make_job(number, config, seed, storage)` fills in what all trials of the sweep share."""
+
+    def __init__(
+        self,
+        folder: SweepFolder,
+        config: SweepConfig,
+        ledger: Ledger,
+        pruner: Pruner,
+        make_job: Callable[[int, dict[str, Any], str], Job],
+        labels: np.ndarray,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        self.folder, self.config, self.ledger, self.pruner = folder, config, ledger, pruner
+        self.make_job, self.labels, self.watchers = make_job, labels, watchers
+        self.live: dict[int, Live] = {}
+        self.interrupted = False
+        self.deadline = math.inf
+        self._ended: dict[int, float] = {}  # the values of trials that have one, for which weights to keep
+        self._take_up_the_past()
+        self._presets = self._preset_points()
+
+    # ---------------------------------------------------------------- what comes next
+
+    def next_job(self) -> Job | None:
+        """The next trial to start: an unfinished one first. None when no more are wanted."""
+        if self.stopping:
+            return None
+        if self._unfinished:
+            number = self._unfinished.pop(0)
+            return self._start(number, self.ledger.reopen(number))
+        if self.asked >= self.wanted:
+            return None
+        number, point = self.ledger.ask(next(self._presets, None))
+        self.asked += 1
+        return self._start(number, point)
+
+    @property
+    def wanted(self) -> int:
+        """How many trials the sweep is to have in all."""
+        return min(self.config.search.trials, self._points)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the sweep is to end now, with what runs left unfinished."""
+        return self.interrupted or time.time() > self.deadline
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+
+    # ---------------------------------------------------------------- what a worker says
+
+    def message(self, number: int, message: Message) -> bool:
+        """Takes in an epoch or a failure. Whether the trial goes on."""
+        if "failed" in message:
+            self.end(number, "failed", message["failed"])
+            return False
+        live, epoch = self.live[number], message["epoch"]
+        replayed = epoch in live.values
+        if not replayed:
+            self._take_in(number, live, message)
+        stop = not replayed and self.pruner.stop(number, epoch, live.values[epoch])
+        if message["last"]:
+            self.end(number, "complete")
+        elif stop and number != DEFAULT_TRIAL:
+            self.end(number, "pruned")
+        return number in self.live
+
+    def _take_in(self, number: int, live: Live, message: Message) -> None:
+        """The ledger is written last: what it has, all others have."""
+        values = {key: value for key, value in message.items() if key not in ("epoch", "last", "at")}
+        epoch, value = message["epoch"], values[self.config.search.metric]
+        if epoch not in live.logged:
+            at = message["at"] or time.time()
+            self._tell(lambda watcher: watcher.epoch_ended(EpochEnded(number, epoch, at, values)))
+            self.folder.append_epoch(number, {"epoch": epoch, "at": at, **values})
+            live.logged[epoch] = values
+        self.ledger.report(number, epoch, value)
+        live.values[epoch] = value
+        if not math.isnan(value) and (live.best_epoch is None or self._better(value, live.values[live.best_epoch])):
+            live.best_epoch = epoch
+
+    # ---------------------------------------------------------------- how a trial ends
+
+    def end(self, number: int, state: State, note: str = "") -> None:
+        """A trial is over. A complete one without a value has failed: nothing could rank it."""
+        live = self.live.pop(number)
+        value = live.values[live.best_epoch] if live.best_epoch else math.nan
+        if state == "complete" and math.isnan(value):
+            state, note = "failed", f"{self.config.search.metric} is not defined on this validation split"
+        self.ledger.tell(number, state, value, note)
+        self.tidy(number, state, value)
+        self._announce_end(number, state, live, note)
+
+    def close(self) -> None:
+        """The engine has stopped: what still runs is unfinished, and stays so in the ledger."""
+        for number, live in self.live.items():
+            self._announce_end(number, "unfinished", live)
+        self._tell(lambda watcher: watcher.closed(self.stopping))
+
+    def _announce_end(self, number: int, state: State, live: Live, note: str = "") -> None:
+        best = live.logged[live.best_epoch] if live.best_epoch else {}
+        self._tell(lambda watcher: watcher.trial_ended(TrialEnded(number, state, live.best_epoch, best, note)))
+
+    def tidy(self, number: int, state: State, value: float) -> None:
+        """From the last checkpoint to what is kept: predictions of all, weights of the best. Can be done twice."""
+        attempts = Attempts(self._storage(number))
+        checkpoint = attempts.predictions()
+        if checkpoint is not None:
+            arrays, best_epoch = checkpoint
+            cases = np.arange(len(self.labels), dtype=np.int64)
+            self.folder.write_predictions(number, {**arrays, "labels": self.labels, "cases": cases})
+            if state != "failed" and not math.isnan(value):
+                self._ended[number] = value
+                self._keep_weights(number, attempts, best_epoch)
+        attempts.clear()
+
+    def _keep_weights(self, number: int, attempts: Attempts, best_epoch: int | None) -> None:
+        sign = 1 if self.config.direction == "max" else -1
+        ranked = sorted(self._ended, key=lambda trial: (-sign * self._ended[trial], trial))
+        kept = set(ranked[: self.config.keep.weights])
+        weights = attempts.best(best_epoch) if best_epoch else None
+        if number in kept and weights is not None:
+            target = self.folder.trial(number) / "best"
+            target.mkdir(exist_ok=True)
+            (target / "model.safetensors").write_bytes(attempts.read(weights))
+        for other in self.folder.with_weights():
+            if other not in kept:
+                self.folder.drop_weights(other)
+
+    # ---------------------------------------------------------------- the past, and the plan
+
+    def _take_up_the_past(self) -> None:
+        """Plays what the ledger holds into the pruner, and finishes what a kill left half tidied."""
+        entries = self.ledger.entries()
+        for entry in entries:
+            for epoch, value in entry.values.items():
+                self.pruner.stop(entry.number, epoch, value)
+            if entry.state != "unfinished":
+                self._ended_before(entry)
+        self._unfinished = [entry.number for entry in entries if entry.state == "unfinished"]
+        self.asked = len(entries)
+        self._past = {entry.number: entry for entry in entries}
+
+    def _ended_before(self, entry: Entry) -> None:
+        if entry.state != "failed" and not math.isnan(entry.value):
+            self._ended[entry.number] = entry.value
+        if Attempts(self._storage(entry.number)).current():
+            self.tidy(entry.number, entry.state, entry.value)
+
+    def _preset_points(self) -> Iterator[Point]:
+        """The default, then what the file wants to start with, then, for a grid, every other point of it."""
+        space, search = self.config.trial, self.config.search
+        points = [default_point(space), *start_points(space, search.start_with)]
+        if search.sampler == "grid":
+            points += grid(space)
+        unique = list({repr(sorted(point.items())): point for point in points}.values())
+        self._points = len(unique) if search.sampler == "grid" else search.trials
+        return iter(unique[self.asked :])
+
+    # ---------------------------------------------------------------- small things
+
+    def _start(self, number: int, point: Point) -> Job:
+        trial = trial_config(self.config.trial, point)
+        job = self.make_job(number, trial.model_dump(mode="json"), self._storage(number))
+        attempt = Attempts(self._storage(number)).current() + 1
+        past = self._past.get(number, Entry(number, "unfinished"))
+        self.live[number] = Live(past.best_epoch, self._logged(number), dict(past.values))
+        config = {**job.config, "precision": job.precision, "seed": job.seed, "threads": job.threads}
+        config |= {"device": job.device, "versions": versions()}
+        self.folder.start_trial(number, config)
+        started = TrialStarted(number, attempt, swept_values(self.config.trial, point, trial), config)
+        self._tell(lambda watcher: watcher.trial_started(started))
+        return job
+
+    def _logged(self, number: int) -> dict[int, dict[str, float]]:
+        records = self.folder.mend_epochs(number)
+        return {int(record.pop("epoch")): record for record in records}
+
+    def _storage(self, number: int) -> str:
+        """Under a shared storage, sweeps are kept apart by their id."""
+        root = self.config.cluster.storage
+        own = f"{root.rstrip('/')}/{self.folder.sweep_id}" if root else self.folder.path
+        return f"{own}/trials/{number:04d}"
+
+    def _better(self, value: float, than: float) -> bool:
+        return value > than if self.config.direction == "max" else value < than
+
+    def _tell(self, what: Callable[[Watcher], None]) -> None:
+        for watcher in self.watchers:
+            what(watcher)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that change a trial's numbers."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("medtune", "torch", "torchvision", "numpy")}

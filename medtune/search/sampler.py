@@ -1,0 +1,108 @@
+"""Points of a space from Optuna's samplers, and from a grid of our own."""
+
+import itertools
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
+
+from medtune.config.default import Point
+from medtune.config.space import Choice, Distribution, Range, distributions, resolve
+
+
+def build_sampler(name: str, seed: int, trial: int) -> BaseSampler:
+    """The sampler for one ask. Seeded anew for each, so that a resumed sweep does not repeat its first draws."""
+    ask_seed = int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        match name:
+            case "tpe":
+                return TPESampler(multivariate=True, group=True, constant_liar=True, seed=ask_seed)
+            case "random" | "grid":  # every point of a grid is given beforehand
+                return RandomSampler(seed=ask_seed)
+            case "qmc":  # its place in the sequence is in the ledger; the scrambling must stay the same
+                return QMCSampler(scramble=True, seed=seed, independent_sampler=RandomSampler(seed=ask_seed))
+    raise ValueError(f"no sampler is called {name}")
+
+
+def suggest(trial: optuna.Trial | FrozenTrial, space: Mapping[str, Any], sampler: str) -> Point:
+    """The point that a trial gets, one suggestion a distribution; a frozen trial gives what it was given.
+
+    TPE learns of each branch by itself. QMC needs the same dimensions in every trial, so it is asked for all branches,
+    and what is inactive is left out of the point.
+    """
+    everywhere = {path: _suggest(trial, path, d) for path, d in distributions(space)} if sampler == "qmc" else {}
+    point: Point = {}
+
+    def pick(path: str, distribution: Distribution) -> Any:
+        point[path] = everywhere[path] if everywhere else _suggest(trial, path, distribution)
+        return point[path]
+
+    resolve(space, pick)
+    return point
+
+
+def optuna_distribution(distribution: Distribution) -> BaseDistribution:
+    """A distribution in Optuna's words. Options that are more than plain values are known by their index."""
+    if isinstance(distribution, Choice):
+        return CategoricalDistribution(_labels(distribution))
+    low, step = distribution.low, distribution.step
+    high = distribution.clip(distribution.high)  # the last point of the grid where there is a step
+    if distribution.integer:
+        return IntDistribution(int(low), int(high), log=distribution.log, step=int(step or 1))
+    return FloatDistribution(float(low), float(high), log=distribution.log, step=step)
+
+
+def ledger_params(space: Mapping[str, Any], point: Point) -> dict[str, Any]:
+    """A point as the ledger holds it: values in the place of the indices of plain options."""
+    by_path = dict(distributions(space))
+    return {
+        path: _labels(by_path[path])[value] if isinstance(by_path[path], Choice) else value  # type: ignore[arg-type]
+        for path, value in point.items()
+    }
+
+
+def grid(space: Mapping[str, Any]) -> Iterator[Point]:
+    """Every point of a space of choices and stepped ranges, once: branches that are not active do not multiply."""
+    yield from _grid(space, "")
+
+
+def _grid(space: Any, path: str) -> Iterator[Point]:
+    if isinstance(space, Choice):
+        for index, option in enumerate(space.options):
+            for below in _grid(option, f"{path}[{index}]"):
+                yield {path: index, **below}
+    elif isinstance(space, Range):
+        yield from ({path: value} for value in _steps(space))
+    elif isinstance(space, Mapping | list):
+        named = space.items() if isinstance(space, Mapping) else enumerate(space)
+        parts = [list(_grid(value, f"{path}.{key}" if path else str(key))) for key, value in named]
+        for combination in itertools.product(*parts):
+            yield {path: value for part in combination for path, value in part.items()}
+    else:
+        yield {}
+
+
+def _steps(bounds: Range) -> list[float]:
+    count = int(np.floor((bounds.high - bounds.low) / (bounds.step or 1) + 1e-9)) + 1
+    return [bounds.clip(bounds.low + index * (bounds.step or 1)) for index in range(count)]
+
+
+def _labels(choice: Choice) -> list[Any]:
+    return list(range(len(choice.options))) if choice.conditional else list(choice.options)
+
+
+def _suggest(trial: optuna.Trial | FrozenTrial, path: str, distribution: Distribution) -> Any:
+    match optuna_distribution(distribution):
+        case CategoricalDistribution(choices=labels):
+            return labels.index(trial.suggest_categorical(path, labels))
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_int(path, low, high, step=step, log=log)
+        case FloatDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_float(path, low, high, step=step, log=log)

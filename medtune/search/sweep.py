@@ -1,0 +1,131 @@
+"""A sweep from its file to its end, new or gone on with: folder, data, engine, ledger."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+
+from medtune.config.space import Choice, Range
+from medtune.config.sweep import SweepConfig
+from medtune.data.catalogue import dataset_info
+from medtune.data.fetch import fetch
+from medtune.data.splits import Split, load_search_splits, stratified_subset
+from medtune.search.events import Watcher
+from medtune.search.folder import FolderError, SweepFolder
+from medtune.search.ledger import Ledger
+from medtune.search.resources import Share, plan_shares
+from medtune.search.worker import Job, SearchData
+from medtune.training.device import resolve_precision
+from medtune.training.seeds import trial_seed
+
+SECONDS_AN_HOUR = 3600
+
+
+def create_sweep(config: SweepConfig, path: Path | None = None) -> SweepFolder:
+    """A new, locked folder for a sweep, `runs/<name>` unless another is given; its data is there or is fetched first."""
+    if not dataset_info(config.data.dataset).made:
+        fetch(config.data)
+    return SweepFolder.create(path or Path("runs") / config.sweep, config)
+
+
+def reopen_sweep(path: Path, trials: int | None = None) -> tuple[SweepFolder, SweepConfig]:
+    """The locked folder of a sweep to go on with, and its configuration, with another number of trials when asked.
+
+    Raises FolderError where there is no sweep, where another process runs it, or where it had more trials already.
+    """
+    folder = SweepFolder.open(path)
+    folder.lock()
+    config = folder.config()
+    if trials is not None:
+        had = len(Ledger(folder.ledger, folder.sweep_id, config).entries())
+        if trials < had:
+            folder.unlock()
+            raise FolderError(f"{path} has {had} trials already; --trials is the number in all, give {had} or more")
+        config = config.model_copy(update={"search": config.search.model_copy(update={"trials": trials})})
+        folder.write_config(config)
+    return folder, config
+
+
+def run_sweep(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watcher] = ()) -> bool:
+    """Runs what the ledger lacks. Whether the sweep is complete: not interrupted and within its budget."""
+    with ThreadPoolExecutor(max_workers=1) as beside:  # Ray takes seconds to start, and mostly waits
+        loading = beside.submit(load_search_data, config)
+        from medtune.search import engine
+
+        try:
+            cpus, gpus = engine.start(config.cluster)
+            share = plan_shares(config.resources, cpus, gpus, config.data.size)
+            data = loading.result()
+            run = _sweep_run(folder, config, data, share, watchers)
+            engine.run_trials(run, data, share)
+        finally:
+            engine.stop()
+    return not run.stopping
+
+
+def load_search_data(config: SweepConfig) -> SearchData:
+    """Train, or the part of it that the sweep searches on, and validation."""
+    train, val = load_search_splits(config.data)
+    if config.data.train_fraction < 1:
+        part = stratified_subset(train.labels, config.data.train_fraction, config.seed)
+        train = Split(train.images[part], train.labels[part])
+    return SearchData(f"{config.data.dataset}-{config.data.size}", train, val)
+
+
+def _sweep_run(
+    folder: SweepFolder, config: SweepConfig, data: SearchData, share: Share, watchers: Sequence[Watcher]
+) -> Any:
+    from medtune.search.pruning import build_pruner
+    from medtune.search.run import SweepRun
+
+    run = SweepRun(
+        folder,
+        config,
+        Ledger(folder.ledger, folder.sweep_id, config),
+        build_pruner(config.pruning, config.direction, longest(config.trial)),
+        JobMaker(config, share),
+        data.val.labels,
+        watchers,
+    )
+    if config.budget.hours is not None:
+        run.deadline = time.time() + config.budget.hours * SECONDS_AN_HOUR
+    return run
+
+
+class JobMaker:
+    """Makes the jobs of a sweep's trials."""
+
+    def __init__(self, config: SweepConfig, share: Share) -> None:
+        self.config, self.share = config, share
+        info = dataset_info(config.data.dataset)
+        self.task, self.classes = info.task, len(info.classes)
+
+    def __call__(self, number: int, trial: dict[str, Any], storage: str) -> Job:
+        return Job(
+            trial=number,
+            config=trial,
+            seed=trial_seed(self.config.seed, number),
+            task=self.task,
+            classes=self.classes,
+            device=self.share.device,
+            precision=resolve_precision(trial["precision"], self.share.device),
+            threads=self.share.cpus,
+            metric=self.config.search.metric,
+            direction=self.config.direction,
+            storage=storage,
+        )
+
+
+def longest(space: dict[str, Any]) -> int:
+    """The most epochs that a trial of the space can have."""
+    return int(_largest(space["epochs"]))
+
+
+def _largest(epochs: Any) -> float:
+    if isinstance(epochs, Choice):
+        return max(_largest(option) for option in epochs.options)
+    return epochs.high if isinstance(epochs, Range) else epochs
+
+

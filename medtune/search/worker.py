@@ -1,0 +1,116 @@
+"""One attempt of one trial, in a worker process: from its last checkpoint to its end, an epoch at a time."""
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from medtune.config.trial import TrialConfig
+from medtune.data.splits import Split
+from medtune.search.attempts import Attempt, Attempts
+from medtune.task import Task
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs to know of a trial. `config`: of a TrialConfig. `storage`: the trial's path or URL."""
+
+    trial: int
+    config: dict[str, Any]
+    seed: int
+    task: Task
+    classes: int
+    device: str
+    precision: str
+    threads: int
+    metric: str
+    direction: str
+    storage: str
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """The splits that a search may see. `key` names them, so that a worker puts them on a GPU only once."""
+
+    key: str
+    train: Split
+    val: Split
+
+
+def run_job(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
+    """Trains a trial and reports every epoch; those that a checkpoint already has are reported again first.
+
+    Whatever goes wrong with this trial alone is reported as its failure, so that the worker lives on for the next.
+    """
+    try:
+        _run(job, data, report)
+    except Exception as error:  # not SystemExit, by which a stopped trial ends
+        report({"failed": _reason(error)})
+
+
+def _run(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
+    from medtune.training.checkpoint import decode  # torch is imported by workers only
+    from medtune.training.device import use_threads
+    from medtune.training.loop import Objective, Training
+
+    use_threads(job.threads)
+    train, val = _on_device(data, job.device)
+    training = Training(
+        TrialConfig.model_validate(job.config),
+        job.task,
+        job.classes,
+        train,
+        job.seed,
+        job.precision,
+        Objective(job.metric, job.direction),
+    )
+    attempts = Attempts(job.storage)
+    last = attempts.last()
+    if last is not None:
+        decode(attempts.read(last), training)
+    attempt = attempts.begin()
+    for record in training.records:
+        report({"epoch": record.epoch, "last": record.last, "at": 0.0, **record.values})
+    while not training.finished:
+        record = training.run_epoch(val)
+        if not _save(attempt, training):
+            return
+        report({"epoch": record.epoch, "last": record.last, "at": time.time(), **record.values})
+
+
+def _save(attempt: Attempt, training: Any) -> bool:
+    from medtune.training.checkpoint import encode, encode_weights
+
+    best_epoch = training.best.epoch if training.best else None
+    best = encode_weights(training.model) if best_epoch == training.epoch else None
+    return attempt.save(training.epoch, encode(training), best_epoch, best)
+
+
+_cached: tuple[str, Any] | None = None  # the data on this process's device: a worker serves one sweep
+
+
+def _on_device(data: SearchData, device: str) -> Any:
+    from medtune.data.batches import to_device
+
+    global _cached
+    key = f"{data.key} on {device}"
+    if device == "cpu":  # nothing is copied
+        return [to_device(split.images, split.labels, device) for split in (data.train, data.val)]
+    if _cached is None or _cached[0] != key:
+        _cached = (key, [to_device(split.images, split.labels, device) for split in (data.train, data.val)])
+    return _cached[1]
+
+
+def _reason(error: Exception) -> str:
+    """One line for people: diverged trainings say so themselves, anything else is named with its place."""
+    from medtune.training.loop import Diverged
+
+    if isinstance(error, Diverged):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    first_line = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first_line} ({place.filename}:{place.lineno})"
+

@@ -1,0 +1,1 @@
+"""One trial: a configuration, arrays and a function to report to. Knows nothing of Ray, Optuna or MLflow."""

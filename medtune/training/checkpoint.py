@@ -1,0 +1,73 @@
+"""A training to tensors and plain values and back, to the last bit: one safetensors file, the values in its header."""
+
+import io
+from dataclasses import asdict
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from medtune.training.loop import EpochRecord, Training
+from medtune.training.tensorfile import read_values, stamp
+
+
+def encode(training: Training) -> bytes:
+    """The whole state of a training between two epochs, predictions so far included."""
+    tensors = {f"model.{name}": tensor for name, tensor in training.model.state_dict().items()}
+    tensors |= {f"stream.{name}": state for name, state in training.streams.state().items()}
+    tensors |= {f"optimizer.{key}": tensor for key, tensor in _optimizer_tensors(training.optimizer).items()}
+    tensors |= {f"predictions.{name}": torch.from_numpy(array) for name, array in training.predictions.arrays().items()}
+    values = {
+        "records": [asdict(record) for record in training.records],
+        "best_epoch": training.best.epoch if training.best else None,
+    }
+    return save(_storable(tensors), metadata=stamp(values))
+
+
+def decode(data: bytes, training: Training) -> None:
+    """Brings a fresh training of the same configuration to where `encode` left the other."""
+    tensors, values = load(data), read_values(io.BytesIO(data))
+    training.model.load_state_dict(_part(tensors, "model."))
+    training.streams.restore(_part(tensors, "stream."))
+    _restore_optimizer(training.optimizer, _part(tensors, "optimizer."))
+    training.records = [EpochRecord(**record) for record in values["records"]]
+    training.best = training.records[values["best_epoch"] - 1] if values["best_epoch"] else None
+    predictions = {name: tensor.numpy() for name, tensor in _part(tensors, "predictions.").items()}
+    training.predictions.restore(**predictions)
+
+
+def encode_weights(model: nn.Module) -> bytes:
+    """A model's weights alone."""
+    return save(_storable(model.state_dict()))
+
+
+def load_weights(path: str, model: nn.Module) -> None:
+    """Fills a model with the weights of a safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU and contiguous: channels-last weights are not, and safetensors refuses those."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    states = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": value for index, state in states.items() for key, value in state.items()}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Puts the moments back in the memory layout of their parameters, which the fused kernels walk along."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        parameter = parameters[int(index)]
+        like = parameter if tensor.shape == parameter.shape else tensor
+        on_device = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device)
+        optimizer.state[parameter][key] = on_device.copy_(tensor)

@@ -1,0 +1,10 @@
+"""Where every random number of a trial comes from."""
+
+import numpy as np
+
+RETRAINED = 2**31  # trial numbers below are the sweep's, those from here on the retrained models'
+
+
+def trial_seed(sweep_seed: int, trial: int) -> int:
+    """The seed of a trial: the same whichever worker runs it, and in whatever order."""
+    return int(np.random.SeedSequence([sweep_seed, trial]).generate_state(1)[0])

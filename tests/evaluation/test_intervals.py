@@ -1,0 +1,208 @@
+"""Intervals against the formulas they come from, and against simulated validation sets."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from scipy.stats import beta, norm
+from sklearn.metrics import roc_auc_score
+
+from medtune.evaluation import metrics
+from medtune.evaluation.intervals import (
+    Interval,
+    accuracy_interval,
+    auroc_interval,
+    ece_interval,
+    ece_of_perfect,
+)
+from medtune.task import TASKS, Task
+
+Draw = Callable[..., tuple[NDArray[Any], NDArray[Any]]]
+
+every_task = pytest.mark.parametrize("task", TASKS)
+
+
+def two_columns(positive: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([1 - positive, positive], axis=1)
+
+
+def delong_variance(positives: list[float], negatives: list[float]) -> float:
+    """DeLong et al. 1988, word for word: every pair compared."""
+    psi = np.array([[(x > y) + 0.5 * (x == y) for y in negatives] for x in positives])
+    return float(psi.mean(axis=1).var(ddof=1) / len(positives) + psi.mean(axis=0).var(ddof=1) / len(negatives))
+
+
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_binary_is_logit_transformed_delong(decimals: int) -> None:
+    for seed in range(5):
+        generator = np.random.default_rng(seed)
+        labels = (np.arange(60) < 20).astype(np.int64)
+        scores = expit((generator.normal(size=60) + labels).round(decimals))
+        got = auroc_interval(two_columns(scores), labels, "binary")
+        auroc = roc_auc_score(labels, scores)
+        variance = delong_variance(list(scores[labels == 1]), list(scores[labels == 0]))
+        reach = norm.ppf(0.975) * math.sqrt(variance) / (auroc * (1 - auroc))
+        expected = auroc, expit(logit(auroc) - reach), expit(logit(auroc) + reach)
+        assert (got.value, got.low, got.high) == pytest.approx(expected, abs=1e-12)
+
+
+def test_copies_of_one_label_are_not_more_information(draw: Draw) -> None:
+    logits, labels = draw("multilabel", 100, 0)
+    one, label = metrics.probabilities(logits, "multilabel")[:, :1], labels[:, :1]
+    single = auroc_interval(one, label, "multilabel")
+    several = auroc_interval(np.repeat(one, 4, axis=1), np.repeat(label, 4, axis=1), "multilabel")
+    assert several.low == pytest.approx(single.low, abs=1e-12)
+    single = accuracy_interval(one, label, "multilabel")
+    several = accuracy_interval(np.repeat(one, 4, axis=1), np.repeat(label, 4, axis=1), "multilabel")
+    assert several.low == pytest.approx(single.low, abs=1e-12)
+
+
+def test_two_classes_as_multiclass_are_binary(draw: Draw) -> None:
+    logits, labels = draw("binary", 78, 1)
+    predicted = metrics.probabilities(logits, "binary")
+    one, mean = auroc_interval(predicted, labels, "binary"), auroc_interval(predicted, labels, "multiclass")
+    assert (one.low, one.high) == pytest.approx((mean.low, mean.high), abs=1e-9)
+
+
+def test_macro_variance_is_that_of_repeated_samples(draw: Draw) -> None:
+    widths, values = [], []
+    for seed in range(300):
+        logits, labels = draw("multiclass", 250, seed)
+        interval = auroc_interval(metrics.probabilities(logits, "multiclass"), labels, "multiclass")
+        values.append(interval.value)
+        widths.append(interval.high - interval.low)
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values), rel=0.12)
+
+
+def test_auroc_interval_holds_the_truth() -> None:
+    generator, auroc, held = np.random.default_rng(0), 0.9, 0
+    labels = (np.arange(78) < 57).astype(np.int64)
+    for _ in range(400):
+        scores = generator.normal(size=78) + labels * norm.ppf(auroc) * math.sqrt(2)
+        interval = auroc_interval(two_columns(expit(scores)), labels, "binary")
+        held += interval.low <= auroc <= interval.high
+    assert 0.92 <= held / 400 <= 0.99
+
+
+@pytest.mark.parametrize("perfect", [True, False])
+def test_an_auroc_of_one_or_nought_is_not_certain(perfect: bool) -> None:
+    labels = (np.arange(78) < 57).astype(np.int64)
+    scores = np.where((labels == 1) == perfect, 0.8, 0.2)
+    got = auroc_interval(two_columns(scores), labels, "binary")
+    # 21 pairs that share no case, all of them right: Clopper & Pearson
+    bound = beta.ppf(0.025, 21, 1)
+    expected = Interval(1.0, bound, 1.0) if perfect else Interval(0.0, 0.0, 1 - bound)
+    assert (got.value, got.low, got.high) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def test_a_perfect_class_still_widens_the_mean(draw: Draw) -> None:
+    logits, labels = draw("multilabel", 60, 2)
+    predicted = metrics.probabilities(logits, "multilabel")[:, :2]
+    predicted[:, 0] = np.where(labels[:, 0] == 1, 0.9, 0.1)
+    got = auroc_interval(predicted, labels[:, :2], "multilabel")
+    alone = auroc_interval(predicted[:, 1:], labels[:, 1:2], "multilabel")
+    assert got.low < (1 + alone.low) / 2
+
+
+def test_a_single_positive_says_almost_nothing() -> None:
+    labels = (np.arange(50) == 10).astype(np.int64)
+    got = auroc_interval(two_columns(np.linspace(0.9, 0.1, 50)), labels, "binary")
+    assert got.high - got.low > 0.8
+
+
+@every_task
+def test_a_missing_class_has_no_interval(draw: Draw, task: Task) -> None:
+    logits, labels = draw(task, 50, 3)
+    labels[labels == 1] = 0
+    got = auroc_interval(metrics.probabilities(logits, task), labels, task)
+    assert all(map(math.isnan, (got.value, got.low, got.high)))
+
+
+@pytest.mark.parametrize(("right", "low", "high"), [(8, 0.4902, 0.9433), (10, 0.7225, 1.0), (0, 0.0, 0.2775)])
+def test_accuracy_is_wilsons(right: int, low: float, high: float) -> None:
+    """Of 10: the ends that statsmodels' proportion_confint(method="wilson") prints."""
+    predicted = two_columns(np.where(np.arange(10) < right, 0.9, 0.1))
+    got = accuracy_interval(predicted, np.ones(10, np.int64), "binary")
+    assert (got.value, got.low, got.high) == pytest.approx((right / 10, low, high), abs=5e-5)
+
+
+@every_task
+@pytest.mark.parametrize("cases", [1, 10, 200])
+def test_every_interval_holds_its_value(draw: Draw, task: Task, cases: int) -> None:
+    logits, labels = draw(task, max(cases, 10), 4)
+    predicted, labels = metrics.probabilities(logits, task)[:cases], labels[:cases]
+    generator = np.random.default_rng(0)
+    intervals = [
+        (accuracy_interval(predicted, labels, task), metrics.accuracy(predicted, labels, task)),
+        (ece_interval(predicted, labels, task, generator, resamples=200), metrics.ece(predicted, labels, task)),
+    ]
+    if cases > 1:
+        intervals.append((auroc_interval(predicted, labels, task), metrics.auroc(predicted, labels, task)))
+    for interval, value in intervals:
+        assert interval.value == pytest.approx(value, abs=1e-12)
+        assert 0 <= interval.low <= interval.value <= interval.high <= 1
+        assert interval.low < interval.high
+
+
+@every_task
+def test_the_same_generator_gives_the_same_interval(draw: Draw, task: Task) -> None:
+    logits, labels = draw(task, 60, 5)
+    predicted = metrics.probabilities(logits, task)
+    first, second = (ece_interval(predicted, labels, task, np.random.default_rng(1), resamples=200) for _ in "ab")
+    assert first == second
+
+
+@pytest.mark.parametrize(("slope", "truth"), [(1.0, 0.0), (0.6, 0.077), (0.4, 0.131)])
+def test_ece_interval_holds_the_truth(slope: float, truth: float) -> None:
+    """A part of benchmarks/ece_interval.py, where the true values are from."""
+    generator, held = np.random.default_rng(6), 0
+    for _ in range(80):
+        scores = generator.normal(0.7, 1.8, 78)
+        labels = (generator.random(78) < expit(slope * scores)).astype(np.int64)
+        got = ece_interval(two_columns(expit(scores)), labels, "binary", generator, resamples=300)
+        held += got.low <= truth <= got.high
+    assert held / 80 >= 0.85
+
+
+def test_ece_at_its_ends() -> None:
+    generator = np.random.default_rng(7)
+    certain = np.array([[0.0, 1.0]] * 20)
+    right, wrong = (ece_interval(certain, np.full(20, label), "binary", generator) for label in (1, 0))
+    assert (right.value, right.low) == (0, 0)
+    assert (wrong.value, wrong.high) == (1, 1)
+
+
+def test_perfect_calibration_does_not_read_zero() -> None:
+    """At 78 cases of the benchmark's model about .096."""
+    generator = np.random.default_rng(8)
+    predicted = two_columns(expit(generator.normal(0.7, 1.8, 78)))
+    measured = [
+        metrics.ece(predicted, (generator.random(78) < predicted[:, 1]).astype(np.int64), "binary") for _ in range(1000)
+    ]
+    expected = ece_of_perfect(predicted, "binary", generator)
+    assert 0.08 < expected < 0.11
+    assert expected == pytest.approx(np.mean(measured), abs=0.005)
+
+
+def test_perfect_calibration_of_labels(draw: Draw) -> None:
+    logits, _ = draw("multilabel", 78, 9)
+    predicted = metrics.probabilities(logits, "multilabel")
+    every = ece_of_perfect(predicted, "multilabel", np.random.default_rng(0))
+    single = [ece_of_perfect(predicted[:, [k]], "multilabel", np.random.default_rng(k)) for k in range(5)]
+    assert every == pytest.approx(np.mean(single), abs=0.005)
+
+
+def test_not_a_number_is_refused() -> None:
+    bad, labels = np.full((4, 2), math.nan), np.array([0, 1, 0, 1])
+    generator = np.random.default_rng(0)
+    for interval in (auroc_interval, accuracy_interval):
+        with pytest.raises(ValueError, match="0..1"):
+            interval(bad, labels, "binary")
+    with pytest.raises(ValueError, match="0..1"):
+        ece_interval(bad, labels, "binary", generator)
+    with pytest.raises(ValueError, match="0..1"):
+        ece_of_perfect(bad, "binary", generator)
