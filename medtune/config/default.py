@@ -11,7 +11,7 @@ from typing import Any
 from medtune.config.fields import default_of, part_named
 from medtune.config.fill import plain
 from medtune.config.problems import listed, shown
-from medtune.config.space import Choice, Range, resolve
+from medtune.config.space import Choice, Distribution, Range, resolve
 from medtune.config.trial import TrialConfig
 
 Point = dict[str, Any]
@@ -52,19 +52,34 @@ def trial_config(space: Mapping[str, Any], point: Mapping[str, Any]) -> TrialCon
 def swept_values(space: Mapping[str, Any], point: Mapping[str, Any], trial: TrialConfig) -> dict[str, Any]:
     """What the sweep varied in this trial, by dotted names without branches: `optimizer.name`, `optimizer.lr`.
 
-    A choice of mappings gives all keys of the mapping; a list is one text.
+    Of a choice of mappings these are the keys in which its options differ; a list is one text.
     """
-    active: list[str] = []
-    resolve(space, lambda path, _: (active.append(path), point[path])[1])  # type: ignore[func-returns-value]
-    values: dict[str, Any] = {}
-    tree = trial.model_dump(mode="json")
-    for path in active:
+    names: list[str] = []
+
+    def pick(path: str, distribution: Distribution) -> Any:
         name = re.sub(r"\[\d+\]", "", path)
-        node: Any = tree
-        for step in name.split("."):
-            node = node[int(step)] if isinstance(node, list) else node[step]
-        values |= _leaves(node, name)
-    return values
+        options = distribution.options if isinstance(distribution, Choice) else ()
+        inner = [f"{name}.{key}" for key in _differing(options)]
+        names.extend(inner or [name])
+        return point[path]
+
+    resolve(space, pick)
+    tree = trial.model_dump(mode="json")
+    return {leaf: value for name in names for leaf, value in _leaves(_node(tree, name), name).items()}
+
+
+def _differing(options: Sequence[Any]) -> list[str]:
+    """The keys that all mappings of a choice have, and that are not the same in all."""
+    if not options or not all(isinstance(option, Mapping) for option in options):
+        return []
+    common = [key for key in options[0] if all(key in option for option in options)]
+    return [key for key in common if any(option[key] != options[0][key] for option in options)]
+
+
+def _node(tree: Any, name: str) -> Any:
+    for step in name.split("."):
+        tree = tree[int(step)] if isinstance(tree, list) else tree[step]
+    return tree
 
 
 class _Placing:

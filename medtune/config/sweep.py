@@ -68,7 +68,9 @@ class Resources(Part):
 
 
 class Budget(Part):
-    hours: Annotated[Positive | None, Field(description="of wall time for each start of the sweep; null: no limit")] = None
+    hours: Annotated[Positive | None, Field(description="of wall time for each start of the sweep; null: no limit")] = (
+        None
+    )
 
 
 class Keep(Part):

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torchvision.models import resnet18 as torchvision_resnet18
 
 from medtune.config.trial import ModelConfig
 from medtune.models.classifier import Classifier
@@ -14,9 +13,11 @@ from medtune.models.smallcnn import smallcnn
 LARGEST_SMALL_IMAGE = 64  # pixels a side up to which a ResNet's usual stem would throw too much away
 
 
-def resnet18(channels: int, size: int) -> tuple[nn.Module, int]:
+def small_image_resnet18(channels: int, size: int) -> tuple[nn.Module, int]:
     """ResNet-18; up to 64 px with a 3x3 stride-1 stem and no max-pool, as the official MedMNIST recipe has it at 28."""
-    net = torchvision_resnet18()
+    from torchvision.models import resnet18  # takes longer to import than torch itself
+
+    net = resnet18()
     if size <= LARGEST_SMALL_IMAGE:
         net.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
         net.maxpool = nn.Identity()
@@ -29,7 +30,7 @@ def resnet18(channels: int, size: int) -> tuple[nn.Module, int]:
 
 BACKBONES: dict[str, Callable[[int, int], tuple[nn.Module, int]]] = {
     "smallcnn": lambda channels, size: smallcnn(channels),
-    "resnet18": resnet18,
+    "resnet18": small_image_resnet18,
 }
 
 

@@ -41,7 +41,7 @@ def start(cluster: Cluster) -> tuple[int, int]:
         address=cluster.address,
         include_dashboard=None if cluster.address else False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
     there = ray.cluster_resources()
     return int(there.get("CPU", 1)), int(there.get("GPU", 0))
@@ -81,7 +81,8 @@ def run_trials(run: SweepRun, data: SearchData, share: Share) -> None:
 
 
 def _trainable(config: dict[str, Any], data: SearchData) -> None:
-    run_job(Job(**json.loads(config["job"])), data, tune.report)
+    # as one text: Ray would look at every value, flatten and copy it
+    run_job(Job(**json.loads(config["job"])), data, lambda message: tune.report({"message": json.dumps(message)}))
 
 
 class _InDriver:
@@ -120,15 +121,12 @@ class _Messages(_InDriver, FIFOScheduler):
         if number not in self.run.live:
             return TrialScheduler.STOP
         trial.run_metadata.num_failures = 0  # only deaths without an epoch between them count
-        message = {key: value for key, value in result.items() if key in _OURS or "/" in key}
-        return TrialScheduler.CONTINUE if self.run.message(number, message) else TrialScheduler.STOP
+        goes_on = self.run.message(number, json.loads(result["message"]))
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         if not trial.should_recover() and trial.config["trial"] in self.run.live:
             self.run.end(trial.config["trial"], "failed", f"its worker died {DEATHS} times without finishing an epoch")
-
-
-_OURS = {"epoch", "last", "at", "failed", "lr", "epoch_seconds"}
 
 
 class _Stop(_InDriver, Stopper):

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class SweepFolder:
     def epochs(self, number: int) -> list[dict[str, Any]]:
         """The epoch records of a trial; a line that a kill cut short is not one."""
         path = self.trial(number) / "epochs.jsonl"
-        return list(whole_lines(path)) if path.exists() else []
+        return list(whole_lines(path.read_text())) if path.exists() else []
 
     def mend_epochs(self, number: int) -> list[dict[str, Any]]:
         """The same, after taking a line that was cut short out of the file."""
@@ -157,12 +157,9 @@ def to_json(record: dict[str, Any]) -> str:
     return json.dumps({key: None if value != value else value for key, value in record.items()})
 
 
-def whole_lines(path: Path) -> Iterable[dict[str, Any]]:
-    return _parsed(path.read_text().splitlines())
-
-
-def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
+def whole_lines(text: str) -> Iterator[dict[str, Any]]:
+    """The records of lines of JSON, with null as NaN; a line that a kill cut short is none."""
+    for line in text.splitlines():
         try:
             record = json.loads(line)
         except ValueError:

@@ -23,7 +23,7 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "unfinished",
 }
-_TOLD = {state: optuna_state for optuna_state, state in _STATES.items() if state != "unfinished"}
+_TOLD: dict[State, TrialState] = {state: told for told, state in _STATES.items()}
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class RayPruner:
         self.added: dict[int, TrialScheduler] = {}
 
     def stop(self, trial: int, epoch: int, value: float) -> bool:
-        seat = Seat(f"{trial:06d}")
+        seat: Any = Seat(f"{trial:06d}")
         if trial not in self.added:
             self.added[trial] = self.brackets[self._bracket(trial)]
             self.added[trial].on_trial_add(_NO_CONTROLLER, seat)
@@ -61,7 +61,7 @@ def build_pruner(config: Pruning, direction: str, epochs: int) -> Pruner:
 
     direction: max or min of the metric. epochs: the most that a trial can have.
     """
-    common = {"time_attr": "epoch", "metric": "value", "mode": direction}
+    common: dict[str, Any] = {"time_attr": "epoch", "metric": "value", "mode": direction}
     match config:
         case NoPruning():
             return KeepAll()
@@ -76,10 +76,10 @@ def build_pruner(config: Pruning, direction: str, epochs: int) -> Pruner:
         case Asha() | Hyperband():
             count = config.brackets if isinstance(config, Hyperband) else 1
             graces = [round(config.grace_epochs * config.reduction_factor**bracket) for bracket in range(count)]
-            return RayPruner([_asha(config, grace, epochs, common) for grace in graces if grace <= epochs] or [])
+            return RayPruner([_asha(config, grace, epochs, common) for grace in graces if grace <= epochs])
 
 
-def _asha(config: Asha | Hyperband, grace: int, epochs: int, common: dict[str, str]) -> ASHAScheduler:
+def _asha(config: Asha | Hyperband, grace: int, epochs: int, common: dict[str, Any]) -> ASHAScheduler:
     return ASHAScheduler(
         grace_period=grace, reduction_factor=config.reduction_factor, max_t=epochs, stop_last_trials=False, **common
     )

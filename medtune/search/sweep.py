@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-
 from medtune.config.space import Choice, Range
 from medtune.config.sweep import SweepConfig
 from medtune.data.catalogue import dataset_info
@@ -127,5 +126,3 @@ def _largest(epochs: Any) -> float:
     if isinstance(epochs, Choice):
         return max(_largest(option) for option in epochs.options)
     return epochs.high if isinstance(epochs, Range) else epochs
-
-

@@ -113,4 +113,3 @@ def _reason(error: Exception) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
     first_line = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first_line} ({place.filename}:{place.lineno})"
-

@@ -69,7 +69,7 @@ class Training:
         self.streams = Streams(seed, self.device)
         model = build_model(config.model, train.channels, classes, train.size, self.streams.weights)
         model.dropout.generator = self.streams.dropout
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(config.optimizer, self.model.parameters())
         self.augment = Augmenter(config.augment, self.streams.augmentation)
         self.predictions = Predictions()

@@ -19,9 +19,7 @@ def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> to
             return torch.optim.AdamW(parameters, config.lr, betas, weight_decay=config.weight_decay, fused=True)
         case SGD():
             nesterov = config.nesterov and config.momentum > 0
-            return torch.optim.SGD(
-                parameters, config.lr, config.momentum, 0, config.weight_decay, nesterov, fused=True
-            )
+            return torch.optim.SGD(parameters, config.lr, config.momentum, 0, config.weight_decay, nesterov, fused=True)
         case RMSprop():
             return torch.optim.RMSprop(
                 parameters, config.lr, config.alpha, weight_decay=config.weight_decay, momentum=config.momentum

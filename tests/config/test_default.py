@@ -114,9 +114,6 @@ def test_swept_values_have_names_without_branches(read: Read) -> None:
     assert swept_values(space, point, trial_config(space, point)) == {
         "optimizer.name": "sgd",
         "optimizer.lr": 0.5,
-        "optimizer.weight_decay": 0.0,
-        "optimizer.momentum": 0.9,
-        "optimizer.nesterov": True,
         "schedule.milestones": "[0.3, 0.6]",
         "augment.noise": 0.2,
     }

@@ -1,0 +1,1 @@
+"""What MLflow sees of a sweep: a spool on disk, and one process that carries it over."""

@@ -1,0 +1,268 @@
+"""Carries the spool of a sweep over to MLflow: `python -m medtune.tracking.mirror FOLDER`.
+
+The driver starts it as a process of its own, so that neither a slow server nor a picture takes time from the driver's
+event loop, and closes its standard input when there is nothing more to come. All of it may be done again after a kill:
+a run is found by its tags, and a point has the time at which it was measured.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from medtune.config.sweep import SweepConfig
+from medtune.data.catalogue import dataset_info
+from medtune.data.splits import data_md5
+from medtune.evaluation.pictures import draw_predictions
+from medtune.search.folder import SweepFolder, write_whole
+from medtune.tracking.server import default_artifacts, tracking_uri, without_password
+from medtune.tracking.spool import SWEEP, Line, read_from
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+import mlflow
+import numpy as np
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+POINTS_A_CALL = 1000  # MLflow takes no more in a log_batch
+LINES_A_ROUND = 2000
+PARAM_LENGTH = 6000
+PAUSE = 0.5  # seconds between looks at the spool
+LONGEST_PAUSE = 30.0  # seconds between tries to reach a server
+PATIENCE = 20.0  # seconds that a server which is away is waited for when the sweep has ended
+NICENESS = 10  # training goes first
+
+
+class Mirror:
+    """One sweep's runs on a tracking server."""
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self.folder = folder
+        self.config: SweepConfig = folder.config()
+        self.state = State(folder.tracking / "state")
+        self.uri = tracking_uri(self.config.tracking, folder.path)
+        self.client: mlflow.MlflowClient | None = None
+        self.experiment = ""
+        self.runs: dict[str, str] = {}  # run ids by our keys
+
+    def carry_over(self) -> bool:
+        """Carries over what is new, up to `LINES_A_ROUND` lines. Whether there was any. Raises MlflowException."""
+        spool = self.folder.tracking / "spool.jsonl"
+        lines = list(islice(read_from(spool, self.state.offset), LINES_A_ROUND)) if spool.exists() else []
+        if not lines:
+            return False
+        self._connect()
+        for metrics, group in groupby(lines, key=lambda line: line.event["do"] == "metrics"):
+            if metrics:
+                self._take(list(group))
+            else:
+                for line in group:
+                    self._do(line)
+        return True
+
+    def _connect(self) -> None:
+        if self.client is not None:
+            return
+        with _first_time(self.uri):
+            client = mlflow.MlflowClient(self.uri)
+            self.experiment = _experiment(client, self.config.tracking.experiment, self._artifacts())
+        found = _runs_of(client, self.experiment, self.folder.sweep_id)
+        self.runs = {run.data.tags["medtune.run"]: run.info.run_id for run in found}
+        self.client = client
+
+    def _artifacts(self) -> str | None:
+        return default_artifacts(self.config.tracking, self.folder.path)
+
+    def _take(self, lines: list[Line]) -> None:
+        """Points, in as few calls as MLflow lets us."""
+        by_run: dict[str, list[Metric]] = {}
+        for line in lines:
+            by_run.setdefault(line.event["run"], []).extend(_points(line.event))
+        for run, points in by_run.items():
+            for start in range(0, len(points), POINTS_A_CALL):
+                self._client.log_batch(self.runs[run], metrics=points[start : start + POINTS_A_CALL])
+        self.state.save(lines[-1].end)
+
+    def _do(self, line: Line) -> None:
+        (self._start if line.event["do"] == "start" else self._end)(line.event)
+        self.state.save(line.end)
+
+    def _start(self, event: dict[str, Any]) -> None:
+        key, at = event["run"], _milliseconds(event["at"])
+        tags = {f"medtune.{name}": str(value) for name, value in event["tags"].items()}
+        if key in self.runs:
+            self._client.update_run(self.runs[key], status="RUNNING")
+            self._client.log_batch(self.runs[key], tags=[RunTag(name, value) for name, value in tags.items()])
+            return
+        name = self.config.sweep if key == SWEEP else key
+        tags |= {"medtune.run": key, "medtune.sweep_id": self.folder.sweep_id, "mlflow.source.name": "medtune"}
+        if event["parent"]:
+            tags["mlflow.parentRunId"] = self.runs[event["parent"]]
+        run = self._client.create_run(self.experiment, at, tags, name)
+        self.runs[key] = run.info.run_id
+        params = [Param(name, _text(value)) for name, value in event["params"].items()]
+        if params:
+            self._client.log_batch(run.info.run_id, params=params)
+        self._client.log_inputs(run.info.run_id, [self._dataset()])
+        if key == SWEEP:
+            write_whole(self.folder.tracking / "parent_run_id", run.info.run_id.encode())
+
+    def _end(self, event: dict[str, Any]) -> None:
+        run_id = self.runs[event["run"]]
+        tags = [RunTag(f"medtune.{name}", str(value)) for name, value in event["tags"].items()]
+        if tags:
+            self._client.log_batch(run_id, tags=tags)
+        with tempfile.TemporaryDirectory(prefix="medtune-") as staging:
+            self._stage(self.folder.path / event["folder"], event["files"], Path(staging))
+            if "epoch" in event:
+                self._draw(Path(staging), event["epoch"])
+            self._client.log_artifacts(run_id, staging)
+        self._client.set_terminated(run_id, event["status"], _milliseconds(event["at"]))
+
+    def _stage(self, folder: Path, files: Iterable[str], staging: Path) -> None:
+        """Puts together what becomes the artifacts of a run."""
+        for name in files:
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, staging / Path(name).name)
+        if (staging / "sweep.yaml").exists() and self.config.tracking.uri:
+            text = (staging / "sweep.yaml").read_text()
+            (staging / "sweep.yaml").write_text(text.replace(self.uri, without_password(self.uri)))
+
+    def _draw(self, staging: Path, epoch: int) -> None:
+        info, path = dataset_info(self.config.data.dataset), staging / "validation.npz"
+        if path.exists():
+            with np.load(path, allow_pickle=False) as predictions:
+                draw_predictions(predictions, epoch, info.task, info.classes, staging)
+
+    def _dataset(self) -> DatasetInput:
+        data = self.config.data
+        dataset = Dataset(data.dataset, data_md5(data)[:36], "medtune", dataset_info(data.dataset).title)
+        return DatasetInput(dataset, [InputTag("mlflow.data.context", "train, validation")])
+
+    @property
+    def _client(self) -> mlflow.MlflowClient:
+        assert self.client is not None  # _connect comes first
+        return self.client
+
+
+class State:
+    """How far the spool has been carried over, in bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = int(path.read_text()) if path.exists() else 0
+
+    def save(self, offset: int) -> None:
+        write_whole(self.path, str(offset).encode())
+        self.offset = offset
+
+
+def _points(event: dict[str, Any]) -> list[Metric]:
+    at, step = _milliseconds(event["at"]), int(event["step"])
+    values = {key: value for key, value in event.items() if key not in ("do", "run", "at", "step")}
+    return [Metric(key, float(value), at, step) for key, value in values.items()]
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}"[:PARAM_LENGTH] if isinstance(value, float) else str(value)[:PARAM_LENGTH]
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) -> str:
+    """The id of the experiment, made if it is not there: somebody else may make it at the same moment."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        with contextlib.suppress(MlflowException):
+            return str(client.create_experiment(name, artifacts))
+        found = client.get_experiment_by_name(name)
+    if found is None:
+        raise MlflowException(f"the experiment {name} can neither be found nor made")
+    return str(found.experiment_id)
+
+
+def _runs_of(client: mlflow.MlflowClient, experiment: str, sweep_id: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs([experiment], f"tags.`medtune.sweep_id` = '{sweep_id}'", page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+@contextlib.contextmanager
+def _first_time(uri: str) -> Iterator[None]:
+    """Two processes that make the schema of one sqlite file at once would both fail."""
+    file = re.match(r"sqlite:///(.*)", uri)
+    if file is None:
+        yield
+        return
+    Path(file[1]).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file[1]}.lock"):
+        yield
+
+
+def drain(folder: SweepFolder, more_to_come: threading.Event | None = None, patience: float = PATIENCE) -> bool:
+    """Carries over until nothing is left and nothing more comes. False when the server stayed away for too long.
+
+    patience: seconds to wait for the server once nothing more is to come.
+    """
+    pause, given_up_at = PAUSE, None
+    with FileLock(folder.tracking / "mirror.lock"):
+        mirror = Mirror(folder)
+        while True:
+            ended = more_to_come is None or not more_to_come.is_set()
+            try:
+                busy = mirror.carry_over()
+                pause, given_up_at = PAUSE, None
+            except Exception as error:  # whatever a server does: the spool keeps it, and it is tried again
+                print(f"{time.strftime('%F %T')} {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                mirror = Mirror(folder)
+                busy, pause = False, min(2 * pause, LONGEST_PAUSE if not ended else 2.0)
+                if ended:
+                    given_up_at = given_up_at or time.monotonic() + patience
+                    if time.monotonic() > given_up_at:
+                        return False
+            if ended and not busy and given_up_at is None:
+                return True
+            if not busy:
+                _sleep(pause, more_to_come)
+
+
+def _sleep(seconds: float, more_to_come: threading.Event | None) -> None:
+    """Wakes up early when the sweep ends."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and (more_to_come is None or more_to_come.is_set()):
+        time.sleep(0.05)
+
+
+def main(folder: str) -> int:
+    os.nice(NICENESS)
+    more_to_come = threading.Event()
+    more_to_come.set()
+
+    def wait_for_the_driver() -> None:
+        sys.stdin.buffer.read()
+        more_to_come.clear()
+
+    threading.Thread(target=wait_for_the_driver, daemon=True).start()
+    return 0 if drain(SweepFolder.open(Path(folder)), more_to_come) else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,25 @@
+"""Where the runs go: addresses, and the default database beside the sweep folders."""
+
+import os
+import re
+from pathlib import Path
+
+from medtune.config.sweep import Tracking
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+
+def tracking_uri(config: Tracking, sweep_folder: Path) -> str:
+    """The address that the file gives, or that of `mlflow.db` beside the sweep's folder."""
+    return config.uri or f"sqlite:///{sweep_folder.parent / 'mlflow.db'}"
+
+
+def default_artifacts(config: Tracking, sweep_folder: Path) -> str | None:
+    """Where files go without a server; a server decides for itself."""
+    return None if config.uri else (sweep_folder.parent / "mlartifacts").as_uri()
+
+
+def without_password(uri: str) -> str:
+    """The address as it may be shown and written down."""
+    return re.sub(r"(://[^/:@]*):[^/@]*@", r"\1:***@", uri)

@@ -1,0 +1,103 @@
+"""The spool: every point on disk first, one JSON line each, so that no server can slow or fail a trial.
+
+A line says what happens to a run, which has a key of ours: `sweep`, `trial-0007`, `retrain-0`. Each carries the time at
+which it happened, so that a line that is carried over twice is the same point to MLflow.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
+from medtune.search.folder import to_json, whole_lines
+
+SWEEP = "sweep"
+STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "unfinished": "KILLED"}
+TRIAL_FILES = ("config.yaml", "epochs.jsonl", "validation.npz")
+
+
+class Spool:
+    """Writes the lines. `path`: spool.jsonl in the tracking folder of a sweep."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def start(self, run: str, tags: dict[str, Any], params: dict[str, Any] | None = None, parent: str = "") -> None:
+        """A run begins, or goes on."""
+        self._write(
+            {"do": "start", "run": run, "at": time.time(), "tags": tags, "params": params or {}, "parent": parent}
+        )
+
+    def metrics(self, run: str, step: int, at: float, values: dict[str, float]) -> None:
+        self._write({"do": "metrics", "run": run, "at": at, "step": step, **values})
+
+    def end(
+        self,
+        run: str,
+        status: str,
+        tags: dict[str, Any],
+        folder: str = "",
+        files: tuple[str, ...] = (),
+        epoch: int | None = None,
+    ) -> None:
+        """A run ends, with files of a folder as its artifacts, and pictures of an epoch's predictions if one is given."""
+        event = {"do": "end", "run": run, "at": time.time(), "status": status, "tags": tags}
+        self._write({**event, "folder": folder, "files": list(files), **({"epoch": epoch} if epoch else {})})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(to_json(event) + "\n")
+
+
+class TrialSpool(Watcher):
+    """Spools what happens in a sweep. `tags`: what all its runs have in common."""
+
+    def __init__(self, spool: Spool, tags: dict[str, Any]) -> None:
+        self.spool, self.tags = spool, tags
+        spool.start(SWEEP, tags)
+
+    def trial_started(self, event: TrialStarted) -> None:
+        tags = {"trial": event.number, "attempt": event.attempt, "seed": event.config["seed"], "state": "running"}
+        self.spool.start(_key(event.number), {**self.tags, **tags}, event.swept, parent=SWEEP)
+
+    def epoch_ended(self, event: EpochEnded) -> None:
+        self.spool.metrics(_key(event.number), event.epoch, event.at, event.values)
+
+    def trial_ended(self, event: TrialEnded) -> None:
+        run = _key(event.number)
+        if event.best and event.best_epoch is not None:
+            best = {f"best/{name.removeprefix('val/')}": event.best[name] for name in event.best if "val/" in name}
+            self.spool.metrics(run, event.best_epoch, time.time(), {**best, "best/epoch": event.best_epoch})
+        tags = {"state": event.state, **({"note": event.note} if event.note else {})}
+        folder = f"trials/{event.number:04d}"
+        self.spool.end(run, STATUS[event.state], tags, folder, TRIAL_FILES, event.best_epoch)
+
+    def closed(self, interrupted: bool) -> None:
+        self.spool.end(SWEEP, "KILLED" if interrupted else "FINISHED", {}, "", ("sweep.yaml",))
+
+
+def _key(number: int) -> str:
+    return f"trial-{number:04d}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """An event, and the offset in bytes that lies behind it."""
+
+    event: dict[str, Any]
+    end: int
+
+
+def read_from(path: Path, offset: int) -> Iterator[Line]:
+    """The whole lines from an offset on; one that is still being written, or was cut short, is not whole."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        for raw in file:
+            if not raw.endswith(b"\n"):
+                return
+            offset += len(raw)
+            for event in whole_lines(raw.decode()):
+                yield Line(event, offset)

@@ -1,0 +1,59 @@
+"""The tracking of a sweep, from the driver's side: a spool, and the process that empties it."""
+
+import subprocess
+import sys
+from types import TracebackType
+
+from medtune.config.sweep import SweepConfig
+from medtune.search.folder import SweepFolder
+from medtune.tracking.server import tracking_uri, without_password
+from medtune.tracking.spool import Spool, TrialSpool
+
+
+class Tracker:
+    """Runs the mirror beside the driver, from `with` to its end. `reached`: whether the server has everything."""
+
+    def __init__(self, folder: SweepFolder, config: SweepConfig) -> None:
+        self.folder, self.config = folder, config
+        self.spool = Spool(folder.tracking / "spool.jsonl")
+        self.reached = False
+
+    def __enter__(self) -> "Tracker":
+        with (self.folder.tracking / "mirror.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "medtune.tracking.mirror", str(self.folder.path)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the driver, which then tells it
+            )
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.reached = self.process.wait() == 0
+
+    def watcher(self) -> TrialSpool:
+        data = self.config.data
+        tags = {"sweep": self.config.sweep, "dataset": data.dataset, "size": data.size, "git_commit": git_commit()}
+        return TrialSpool(self.spool, tags)
+
+    @property
+    def parent_run_id(self) -> str | None:
+        path = self.folder.tracking / "parent_run_id"
+        return path.read_text() if path.exists() else None
+
+    @property
+    def uri(self) -> str:
+        """As it may be shown."""
+        return without_password(tracking_uri(self.config.tracking, self.folder.path))
+
+
+def git_commit() -> str:
+    """Of the folder in which the sweep was started; empty outside of a checkout."""
+    try:
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip()
