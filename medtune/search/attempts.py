@@ -65,7 +65,7 @@ class Attempts:
         return self.fs.cat_file(file.path)
 
     def predictions(self) -> tuple[dict[str, np.ndarray], int | None] | None:
-        """`epochs` and `logits` of the last complete checkpoint, and its best epoch; None where there is no checkpoint."""
+        """`epochs` and `logits` of the last complete checkpoint, and its best epoch; None where there is none."""
         last = self.last()
         if last is None:
             return None

@@ -23,7 +23,7 @@ SECONDS_AN_HOUR = 3600
 
 
 def create_sweep(config: SweepConfig, path: Path | None = None) -> SweepFolder:
-    """A new, locked folder for a sweep, `runs/<name>` unless another is given; its data is there or is fetched first."""
+    """A new, locked folder for a sweep, `runs/<name>` unless another is given; its data is fetched first."""
     if not dataset_info(config.data.dataset).made:
         fetch(config.data)
     return SweepFolder.create(path or Path("runs") / config.sweep, config)

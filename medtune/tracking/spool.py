@@ -43,7 +43,7 @@ class Spool:
         files: tuple[str, ...] = (),
         epoch: int | None = None,
     ) -> None:
-        """A run ends, with files of a folder as its artifacts, and pictures of an epoch's predictions if one is given."""
+        """A run ends, with files of a folder as its artifacts, and pictures of an epoch's predictions when asked."""
         event = {"do": "end", "run": run, "at": time.time(), "status": status, "tags": tags}
         self._write({**event, "folder": folder, "files": list(files), **({"epoch": epoch} if epoch else {})})
 
