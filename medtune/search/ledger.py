@@ -94,6 +94,12 @@ class Ledger:
         # a pruned trial keeps the values of its epochs, from which TPE learns; a value of its own would say COMPLETE
         self.study.tell(handle, value if state == "complete" else None, _TOLD[state])
 
+    def look(self) -> int:
+        """Writes down that the sealed test is opened. How often it has been, this time included."""
+        looks = int(self.study.user_attrs.get("looks", 0)) + 1
+        self.study.set_user_attr("looks", looks)
+        return looks
+
     def _entry(self, trial: FrozenTrial) -> Entry:
         values = {epoch: value for epoch, value in trial.intermediate_values.items() if not math.isnan(value)}
         best_epoch = _best_epoch(values, self.config.direction)

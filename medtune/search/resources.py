@@ -1,11 +1,12 @@
 """How many trials run at once, and on what."""
 
 import math
+import os
 import platform
 import sys
 from dataclasses import dataclass
 
-from medtune.config.sweep import Resources
+from medtune.config.sweep import Resources, SweepConfig
 
 PACKED = 4  # trials of small images that share a GPU: more gain nothing, each waits for the others' kernels
 SMALL_IMAGE = 64  # pixels a side
@@ -43,6 +44,19 @@ def plan_shares(wanted: Resources, cpus: int, gpus: int, size: int) -> Share:
     most = 1 if device == "mps" else max(1, min(by_cpu, by_gpu))
     concurrent = most if wanted.max_concurrent == "auto" else min(wanted.max_concurrent, most)
     return Share(device, wanted.cpus_per_trial, fraction, concurrent)
+
+
+def share_of_this_machine(config: SweepConfig) -> Share:
+    """What a trial will get here, without starting Ray; of a cluster it tells nothing."""
+    from medtune.training.device import detect_device
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = 0
+    if detect_device() == "cuda":
+        import torch
+
+        gpus = torch.cuda.device_count()
+    return plan_shares(config.resources, cpus, gpus, config.data.size)
 
 
 def has_mps() -> bool:

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from functools import cached_property
 from types import TracebackType
+from typing import Any
 
 from medtune.config.sweep import SweepConfig
 from medtune.search.folder import SweepFolder
@@ -35,9 +37,13 @@ class Tracker:
         self.reached = self.process.wait() == 0
 
     def watcher(self) -> TrialSpool:
+        return TrialSpool(self.spool, self.tags)
+
+    @cached_property
+    def tags(self) -> dict[str, Any]:
+        """What all runs of the sweep have in common."""
         data = self.config.data
-        tags = {"sweep": self.config.sweep, "dataset": data.dataset, "size": data.size, "git_commit": git_commit()}
-        return TrialSpool(self.spool, tags)
+        return {"sweep": self.config.sweep, "dataset": data.dataset, "size": data.size, "git_commit": git_commit()}
 
     @property
     def parent_run_id(self) -> str | None:

@@ -123,6 +123,17 @@ class Training:
         self.optimizer.step()
         return loss.detach()
 
+    def time_batches(self, count: int) -> tuple[float, int]:
+        """Trains on a few batches, after one to warm up. The seconds that they took, and their images."""
+        self.model.train()
+        batches = torch.arange(len(self.train), device=self.device).split(self.config.batch_size)[: count + 1]
+        self._train_step(batches[0]).item()
+        started = time.perf_counter()
+        for cases in batches[1:] or batches:
+            loss = self._train_step(cases)
+        loss.item()  # waits for the device
+        return time.perf_counter() - started, sum(len(cases) for cases in batches[1:] or batches)
+
     def _record(self, values: dict[str, float], logits: np.ndarray | None) -> EpochRecord:
         epoch = self.epoch + 1
         value = values.get(self.objective.metric, math.nan)

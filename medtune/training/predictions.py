@@ -20,7 +20,9 @@ class Predictions:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """`epochs`: int64 (epochs,); `logits`: float32 (epochs, cases, classes)."""
-        return {"epochs": np.array(list(self.logits), np.int64), "logits": np.stack(list(self.logits.values()))}
+        kept = list(self.logits.values())
+        logits = np.stack(kept) if kept else np.zeros((0, 0, 0), np.float32)
+        return {"epochs": np.array(list(self.logits), np.int64), "logits": logits}
 
     def restore(self, epochs: np.ndarray, logits: np.ndarray) -> None:
         self.logits = dict(zip((int(epoch) for epoch in epochs), logits, strict=True))

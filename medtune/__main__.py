@@ -1,0 +1,5 @@
+"""`python -m medtune`."""
+
+from medtune.cli import main
+
+main()

@@ -1,0 +1,82 @@
+"""Whether this machine can run sweeps, one finding at a time."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from medtune.config.sweep import Cluster, SweepConfig, Tracking
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: str
+    right: bool
+    found: str
+
+
+def examine(config: SweepConfig | None) -> Iterator[Finding]:
+    """Everything, or with a sweep file also the data and the server that it names."""
+    yield from (_look(name, partial(version, name)) for name in _PACKAGES)
+    yield _look("devices", _devices)
+    yield _look("threads", _threads)
+    yield _look("Ray", lambda: _ray(config.cluster if config else Cluster()))
+    yield _look("tracking server", lambda: _server(config.tracking if config else Tracking()))
+    if config:
+        yield _look("data", lambda: _data(config))
+
+
+_PACKAGES = ("medtune", "torch", "torchvision", "ray", "optuna", "mlflow", "medmnist", "scikit-learn", "numpy")
+
+
+def _look(what: str, at: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, at())
+    except Exception as error:  # a finding of its own
+        return Finding(what, False, f"{type(error).__name__}: {error}")
+
+
+def _devices() -> str:
+    import torch
+
+    from medtune.training.device import detect_device, resolve_precision
+
+    device = detect_device()
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return f"{', '.join(names) or device}; precision auto is {resolve_precision('auto', device)}"
+
+
+def _threads() -> str:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    limits = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ}
+    said = ", ".join(f"{name}={value}" for name, value in limits.items())
+    return f"{cpus} CPUs; each trial gets as many threads as CPUs{'; ' + said if said else ''}"
+
+
+def _ray(cluster: Cluster) -> str:
+    from medtune.search import engine
+
+    cpus, gpus = engine.start(cluster)
+    engine.stop()
+    return f"starts; {cpus} CPUs, {gpus} GPUs"
+
+
+def _server(config: Tracking) -> str:
+    from medtune.tracking.server import tracking_uri, without_password
+
+    uri = tracking_uri(config, Path("runs").absolute() / "any")
+    if config.uri is None and not Path("runs", "mlflow.db").exists():
+        return f"{uri}, made by the first sweep"
+    import mlflow
+
+    experiments = mlflow.MlflowClient(uri).search_experiments()
+    return f"{without_password(uri)}, {len(experiments)} experiments"
+
+
+def _data(config: SweepConfig) -> str:
+    from medtune.data.splits import load_search_splits
+
+    train, val = load_search_splits(config.data)
+    return f"{config.data.dataset} at {config.data.size} px: {len(train)} train, {len(val)} validation cases, whole"

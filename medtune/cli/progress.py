@@ -1,0 +1,137 @@
+"""What is seen of a running sweep: a live table on a terminal, plain lines elsewhere. Both go to stderr."""
+
+import math
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
+from medtune.search.ledger import Entry
+
+ROWS = 12
+COLOURS = {"complete": "green", "pruned": "yellow", "failed": "red", "unfinished": "magenta", "running": "cyan"}
+
+
+class Row:
+    """A trial as the table shows it."""
+
+    def __init__(self, number: int, state: str = "running", epoch: int = 0, value: float = math.nan) -> None:
+        self.number, self.state, self.epoch, self.value = number, state, epoch, value
+        self.swept = ""
+
+
+class Progress(Watcher):
+    """Counts, ranks, and tells how long it will take. `past`: the trials of earlier starts of the sweep."""
+
+    def __init__(self, wanted: int, metric: str, direction: str, past: list[Entry]) -> None:
+        self.wanted, self.metric = wanted, metric
+        self.sign = 1 if direction == "max" else -1
+        self.rows = {
+            e.number: Row(e.number, e.state, e.best_epoch or 0, e.value) for e in past if e.state != "unfinished"
+        }
+        self.ended_before = len(self.rows)
+        self.first_epoch = math.nan
+
+    @property
+    def ended(self) -> int:
+        return sum(row.state not in ("running", "unfinished") for row in self.rows.values())
+
+    @property
+    def best(self) -> Row | None:
+        ranked = [row for row in self.rows.values() if row.state == "complete" and not math.isnan(row.value)]
+        return max(ranked, key=lambda row: self.sign * row.value, default=None)
+
+    def time_left(self) -> str:
+        """From the pace so far, in words; nothing before a trial has ended."""
+        done = self.ended - self.ended_before
+        if not done:
+            return "..."
+        return in_words((time.time() - self.first_epoch) / done * (self.wanted - self.ended))
+
+    def trial_started(self, event: TrialStarted) -> None:
+        row = self.rows[event.number] = Row(event.number)
+        row.swept = " ".join(f"{name.rsplit('.', 1)[-1]}={_short(value)}" for name, value in event.swept.items())
+
+    def epoch_ended(self, event: EpochEnded) -> None:
+        self.first_epoch = min(self.first_epoch, time.time()) if self.first_epoch == self.first_epoch else time.time()
+        row, value = self.rows[event.number], event.values[self.metric]
+        row.epoch = event.epoch
+        if math.isnan(row.value) or self.sign * value > self.sign * row.value:
+            row.value = value
+
+    def trial_ended(self, event: TrialEnded) -> None:
+        self.rows[event.number].state = event.state
+
+
+class Lines(Progress):
+    """A line for each trial that ends."""
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def trial_ended(self, event: TrialEnded) -> None:
+        super().trial_ended(event)
+        row, best = self.rows[event.number], self.best
+        result = event.note if event.state == "failed" else f"{self.metric} {_short(row.value)}"
+        leader = f", best {_short(best.value)} (trial {best.number})" if best else ""
+        line = f"[{self.ended}/{self.wanted}] trial {row.number} {row.state} after {row.epoch} epochs: {result}{leader}"
+        print(f"{line}, {self.time_left()} left", file=sys.stderr, flush=True)
+
+
+class LiveTable(Progress):
+    """The best and the running trials, a bar, and the time left."""
+
+    def __enter__(self) -> "LiveTable":
+        self.live = Live(console=Console(stderr=True), refresh_per_second=2, get_renderable=self.render)
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.live.__exit__(kind, error, trace)  # type: ignore[arg-type]
+
+    def render(self) -> RenderableType:
+        table = Table("trial", "state", "epoch", self.metric, "configuration", box=None, header_style="bold")
+        for row in self._shown():
+            state = Text(row.state, COLOURS[row.state])
+            table.add_row(
+                str(row.number), state, str(row.epoch), _short(row.value), Text(row.swept, overflow="ellipsis")
+            )
+        bar = Table.grid(padding=(0, 1))
+        pruned = sum(row.state == "pruned" for row in self.rows.values())
+        words = f"{self.ended} of {self.wanted} trials, {pruned} pruned, {self.time_left()} left"
+        bar.add_row(ProgressBar(self.wanted, self.ended, width=40), words)
+        return Group(table, bar)
+
+    def _shown(self) -> list[Row]:
+        """The running ones, then the best of the others, as many as there is room for."""
+        rows = list(self.rows.values())
+        running = [row for row in rows if row.state == "running"][:ROWS]
+        others = [row for row in rows if row.state != "running"]
+        others.sort(key=lambda row: -math.inf if math.isnan(row.value) else self.sign * row.value, reverse=True)
+        return running + others[: ROWS - len(running)]
+
+
+def watch(wanted: int, metric: str, direction: str, past: list[Entry]) -> LiveTable | Lines:
+    """The right one for where stderr goes; to be used in a `with`."""
+    return (LiveTable if sys.stderr.isatty() else Lines)(wanted, metric, direction, past)
+
+
+def in_words(seconds: float) -> str:
+    """Seconds as people say them: 40 s, 3 min, 1.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,65 @@
+"""Results in words."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from medtune.evaluation.intervals import Interval
+from medtune.search.summary import Summary
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """One object, as the last line of stdout; NaN, which JSON does not have, becomes null."""
+    print(json.dumps(_finite(result)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_finite(below) for below in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def command(verb: str, path: Path) -> str:
+    """A command of ours that works when it is pasted: begun as this process was, from where we are."""
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"{'uv run ' if 'UV' in os.environ else ''}medtune {verb} {shown}"
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """What came of a sweep."""
+    counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items() if count)
+    lines = [f"{summary.config.sweep}: {sum(summary.counts.values())} trials ({counts})"]
+    for label, entry in (("best", summary.best), ("default", summary.default)):
+        numbers, interval = summary.numbers(entry), summary.auroc(entry)
+        if numbers:
+            lines.append(
+                f"{label:<8} trial {numbers['trial']}, epoch {numbers['epoch']}: {_metrics(numbers, interval)}"
+            )
+    if summary.best is None:
+        lines.append("best     none: no trial has a value")
+    return lines
+
+
+def _metrics(numbers: dict[str, Any], interval: Interval | None) -> str:
+    auroc = with_interval(interval) if interval else f"{numbers['val/auroc']:.3f}"
+    return f"val AUROC {auroc}, accuracy {numbers['val/accuracy']:.3f}, ECE {numbers['val/ece']:.3f}"
+
+
+def with_interval(interval: Interval) -> str:
+    return f"{interval.value:.3f} (95 % {interval.low:.3f} to {interval.high:.3f})"
+
+
+def test_lines(result: dict[str, Any]) -> list[str]:
+    """What the sealed test said."""
+    lines = [f"test, {result['cases']} cases, look {result['looks']}, model of trial {result['trial']}"]
+    for name, label in (("auroc", "AUROC"), ("accuracy", "accuracy"), ("ece", "ECE")):
+        lines.append(f"{label:<8} {with_interval(Interval(**result[name]))}")
+    lines.append(f"         a perfectly calibrated model would measure an ECE of {result['ece_if_perfect']:.3f} here")
+    seeds = result["seeds"]["auroc"]["each"]
+    if len(seeds) > 1:
+        each = ", ".join(f"{value:.3f}" for value in seeds)
+        lines.append(f"over {len(seeds)} seeds: mean AUROC {result['seeds']['auroc']['mean']:.3f} ({each})")
+    return lines

@@ -1,0 +1,249 @@
+"""The verbs. Each imports what it needs itself, so that a wrong file is refused before Ray or torch are there."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medtune.cli.data import data_app
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Honest, crash-proof hyperparameter sweeps for medical image classification.",
+)
+app.add_typer(data_app, name="data")
+tracking_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
+app.add_typer(tracking_app, name="tracking")
+
+File = Annotated[Path, typer.Argument(help="a sweep file", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="the folder of a sweep", show_default=False)]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value: overrides any key of the file")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object as the last line of stdout")]
+
+
+@app.command()
+def sweep(
+    file: File,
+    set_: Sets = None,
+    folder: Annotated[Path | None, typer.Option(help="where the sweep goes; runs/NAME unless given")] = None,
+    json: Json = False,
+) -> None:
+    """Run a sweep."""
+    from medtune.config.read import read_sweep
+
+    config = read_sweep(file, set_ or [])
+    from medtune.search.sweep import create_sweep
+
+    _run(create_sweep(config, folder), config, json)
+
+
+@app.command()
+def resume(
+    folder: Folder,
+    trials: Annotated[int | None, typer.Option(min=1, help="how many in all, to make the sweep longer")] = None,
+    json: Json = False,
+) -> None:
+    """Go on with a sweep that was killed or interrupted, or make a finished one longer."""
+    from medtune.search.sweep import reopen_sweep
+
+    _run(*reopen_sweep(folder, trials), json)
+
+
+def _run(folder: Any, config: Any, json: bool) -> None:
+    """Runs what the folder lacks, and says what came of it."""
+    from medtune.cli.progress import watch
+    from medtune.cli.text import command, print_json, summary_lines
+    from medtune.search.plan import wanted_trials
+    from medtune.search.summary import Summary
+    from medtune.search.sweep import run_sweep
+    from medtune.tracking.tracker import Tracker
+
+    started = time.monotonic()
+    past = Summary(folder, config).entries
+    with Tracker(folder, config) as tracker:
+        with watch(wanted_trials(config), config.search.metric, config.direction, past) as progress:
+            finished = run_sweep(folder, config, [tracker.watcher(), progress])
+    summary, seconds = Summary(folder, config), time.monotonic() - started
+    text = [
+        *summary_lines(summary),
+        f"folder   {folder.path}, {seconds:.0f} s",
+        f"browse   {command('ui', folder.path)}",
+        f"next     {command('retrain', folder.path)}" if finished else f"go on    {command('resume', folder.path)}",
+    ]
+    if not tracker.reached:
+        text.append(f"tracking {tracker.uri} was not reached; later: {command('tracking sync', folder.path)}")
+    print("\n".join(text), file=sys.stderr if json else sys.stdout)
+    if json:
+        tracking = {"tracking_uri": tracker.uri, "parent_run_id": tracker.parent_run_id}
+        print_json({**summary.as_json(), **tracking, "seconds": seconds})
+    folder.unlock()
+    if not finished:
+        raise typer.Exit(130)
+    if summary.best is None:
+        notes = {entry.note for entry in summary.entries if entry.note}
+        print("every trial failed: " + "; ".join(sorted(notes)), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(file: File, set_: Sets = None, json: Json = False) -> None:
+    """Say what a sweep would run, and how long it would take."""
+    from medtune.config.read import read_sweep
+
+    config = read_sweep(file, set_ or [])
+    from medtune.cli.progress import in_words
+    from medtune.cli.text import print_json
+    from medtune.search.plan import describe_space, estimate, wanted_trials
+    from medtune.search.resources import share_of_this_machine
+    from medtune.search.sweep import longest
+
+    share = share_of_this_machine(config)
+    space, trials, epochs = describe_space(config.trial), wanted_trials(config), longest(config.trial)
+    told = [f"{config.sweep}: {trials} trials of up to {epochs} epochs, {share.concurrent} at once on {share.device}"]
+    told += [f"data     {config.data.dataset} at {config.data.size} px", f"search   {config.search.sampler}"]
+    told += [f"pruning  {config.pruning.name}", f"space    {len(space)} dimensions"] + [f"  {line}" for line in space]
+    print("\n".join(told), file=sys.stderr if json else sys.stdout, flush=True)
+    time_ = estimate(config, share)
+    words = f"about {in_words(time_.expected)}, at most {in_words(time_.at_most)} ({time_.an_epoch:.2g} s an epoch)"
+    print(f"time     {words}", file=sys.stderr if json else sys.stdout)
+    if json:
+        seconds = {"epoch": time_.an_epoch, "expected": time_.expected, "at_most": time_.at_most}
+        print_json({"sweep": config.sweep, "trials": trials, "epochs": epochs, "space": space, "seconds": seconds})
+
+
+@app.command()
+def status(folder: Folder, json: Json = False) -> None:
+    """Say how far a sweep is, and what is best so far."""
+    from medtune.cli.text import print_json, summary_lines
+    from medtune.search.folder import SweepFolder
+    from medtune.search.plan import wanted_trials
+    from medtune.search.summary import Summary
+
+    opened = SweepFolder.open(folder)
+    config, running = opened.config(), opened.running
+    summary = Summary(opened, config)
+    ended = sum(summary.counts.values()) - summary.counts["unfinished"]
+    complete = ended >= wanted_trials(config)
+    word = "running" if running else "finished" if complete else f"stopped: `medtune resume {folder}` goes on with it"
+    print("\n".join([*summary_lines(summary), f"state    {word}"]), file=sys.stderr if json else sys.stdout)
+    if json:
+        print_json({**summary.as_json(), "running": running, "wanted": wanted_trials(config)})
+
+
+@app.command()
+def retrain(
+    folder: Folder,
+    seeds: Annotated[int | None, typer.Option(min=1, help="how many models; as the file says unless given")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="the winner's best epoch unless given")] = None,
+    json: Json = False,
+) -> None:
+    """Train the best trial's configuration on the full train set."""
+    from medtune.cli.text import command, print_json
+    from medtune.search.folder import SweepFolder
+
+    opened = SweepFolder.open(folder)
+    opened.lock()
+    config = opened.config()
+    from medtune.retrain import plan_retrain
+    from medtune.tracking.retrained import retrain_tracked
+
+    chosen = plan_retrain(opened, config, seeds, epochs)
+    told = f"trial {chosen.trial} for {chosen.stop} epochs on {chosen.train_on}, {chosen.seeds} seeds"
+    print(told, file=sys.stderr)
+    paths = retrain_tracked(opened, config, chosen, lambda text: print(text, file=sys.stderr, flush=True))
+    shown = [str(path) for path in paths]
+    if json:
+        print_json({"trial": chosen.trial, "epochs": chosen.stop, "train_on": chosen.train_on, "models": shown})
+    else:
+        print("\n".join([*(f"model    {path}" for path in shown), f"next     {command('test', opened.path)}"]))
+
+
+@app.command()
+def test(folder: Folder, json: Json = False) -> None:
+    """Open the sealed test for the retrained model."""
+    from medtune.cli.text import print_json, test_lines
+    from medtune.search.folder import SweepFolder
+
+    opened = SweepFolder.open(folder)
+    opened.lock()
+    from medtune.tracking.retrained import test_tracked
+
+    result = test_tracked(opened, opened.config())
+    print("\n".join(test_lines(result)), file=sys.stderr if json else sys.stdout)
+    if json:
+        print_json(result)
+
+
+@app.command()
+def check(file: File, set_: Sets = None) -> None:
+    """Say whether a sweep file is right, and if not, all that is wrong with it."""
+    from medtune.config.read import read_sweep
+    from medtune.config.space import distributions
+
+    config = read_sweep(file, set_ or [])
+    dimensions = sum(1 for _ in distributions(config.trial))
+    print(f"{file}: right; {config.search.trials} trials over {dimensions} dimensions of {config.data.dataset}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a sweep file, for editors."""
+    import json
+
+    from medtune.config.json_schema import sweep_schema
+
+    print(json.dumps(sweep_schema(), indent=2))
+
+
+@app.command()
+def ui(
+    folder: Annotated[Path, typer.Argument(help="the folder of a sweep, or the one of all sweeps")] = Path("runs"),
+    port: Annotated[int, typer.Option(help="on this machine")] = 5000,
+) -> None:
+    """Open the MLflow UI on the sweeps. It is seen from this machine alone."""
+    from medtune.tracking.ui import serve
+
+    raise typer.Exit(serve(folder, port))
+
+
+@app.command()
+def doctor(
+    file: Annotated[Path | None, typer.Argument(help="a sweep file, whose data and server are looked at too")] = None,
+    set_: Sets = None,
+    json: Json = False,
+) -> None:
+    """Look at versions, devices, threads, Ray, the tracking server and the data."""
+    from medtune.config.read import read_sweep
+
+    config = read_sweep(file, set_ or []) if file else None
+    from medtune.cli.doctor import examine
+    from medtune.cli.text import print_json
+
+    findings = []
+    for finding in examine(config):
+        mark = "ok " if finding.right else "BAD"
+        print(f"{mark} {finding.what:<18} {finding.found}", file=sys.stderr if json else sys.stdout, flush=True)
+        findings.append(finding)
+    if json:
+        print_json({finding.what: {"right": finding.right, "found": finding.found} for finding in findings})
+    if not all(finding.right for finding in findings):
+        raise typer.Exit(1)
+
+
+@tracking_app.command("sync")
+def sync(folder: Folder) -> None:
+    """Carry over to the tracking server what it does not have yet."""
+    from medtune.search.folder import SweepFolder
+    from medtune.tracking.mirror import drain
+    from medtune.tracking.server import tracking_uri, without_password
+
+    opened = SweepFolder.open(folder)
+    uri = without_password(tracking_uri(opened.config().tracking, opened.path))
+    if not drain(opened):
+        print(f"{uri} cannot be reached; {opened.tracking / 'mirror.log'} says more", file=sys.stderr)
+        raise typer.Exit(1)
+    print(f"{uri} has everything")

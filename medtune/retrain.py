@@ -1,0 +1,152 @@
+"""The best trial's configuration on all of train: models with their weights, and enough beside them to rebuild them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medtune.config.default import trial_config
+from medtune.config.sweep import SweepConfig
+from medtune.config.trial import TrialConfig
+from medtune.data.batches import DeviceSplit, to_device
+from medtune.data.catalogue import dataset_info
+from medtune.data.splits import Split, data_md5, load_search_splits
+from medtune.models.build import empty_model
+from medtune.models.classifier import Classifier
+from medtune.search.attempts import Attempts
+from medtune.search.folder import FolderError, SweepFolder, write_whole
+from medtune.search.ledger import Ledger, best_entry
+from medtune.search.run import versions
+from medtune.training.checkpoint import decode, encode, encode_weights, load_weights
+from medtune.training.device import detect_device, resolve_precision
+from medtune.training.loop import EpochRecord, Objective, Training
+from medtune.training.seeds import RETRAINED, trial_seed
+
+OnEpoch = Callable[[int, EpochRecord], None]  # which of the models, and its epoch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained. `stop`: the epoch after which it ends; the schedule is that of `config.epochs`."""
+
+    trial: int
+    config: TrialConfig
+    stop: int
+    seeds: int
+    train_on: str
+
+
+def plan_retrain(folder: SweepFolder, config: SweepConfig, seeds: int | None, epochs: int | None) -> Plan:
+    """The winner so far, for as many epochs as its best one, or as asked. Raises FolderError where there is none."""
+    ledger = Ledger(folder.ledger, folder.sweep_id, config)
+    best = best_entry(ledger.entries(), config.direction)
+    if best is None or best.best_epoch is None:
+        raise FolderError(
+            f"{folder.path} has no trial with a value yet: `medtune resume {folder.path}` goes on with it"
+        )
+    winner = trial_config(config.trial, ledger.point(best.number))
+    wanted = epochs or config.retrain.epochs
+    if wanted is not None:
+        winner = winner.model_copy(update={"epochs": wanted})
+    stop = wanted or best.best_epoch
+    return Plan(best.number, winner, stop, seeds or config.retrain.seeds, config.retrain.train_on)
+
+
+def retrain(folder: SweepFolder, config: SweepConfig, plan: Plan, on_epoch: OnEpoch) -> list[Path]:
+    """Trains the models of a plan, each from its last checkpoint if it has one. Their folders, in order."""
+    train, val = _splits(config, plan.train_on)
+    paths = []
+    for index in range(plan.seeds):
+        training = _training(config, plan, trial_seed(config.seed, RETRAINED + index), train)
+        _train(training, plan.stop, val, Attempts(str(folder.retrained / f"seed-{index}")), index, on_epoch)
+        path = folder.retrained / ("model" if index == 0 else f"model-{index}")
+        _write_model(path, training, describe(config, plan, training, index))
+        Attempts(str(folder.retrained / f"seed-{index}")).clear()
+        paths.append(path)
+    return paths
+
+
+def _splits(config: SweepConfig, train_on: str) -> tuple[DeviceSplit, DeviceSplit | None]:
+    """What is trained on and, unless it is in there, what it is validated on."""
+    device = detect_device()
+    train, val = load_search_splits(config.data)
+    if train_on == "train":
+        return to_device(train.images, train.labels, device), to_device(val.images, val.labels, device)
+    both = Split(np.concatenate([train.images, val.images]), np.concatenate([train.labels, val.labels]))
+    return to_device(both.images, both.labels, device), None
+
+
+def _training(config: SweepConfig, plan: Plan, seed: int, train: DeviceSplit) -> Training:
+    info = dataset_info(config.data.dataset)
+    precision = resolve_precision(plan.config.precision, train.images.device.type)
+    objective = Objective(config.search.metric, config.direction)
+    return Training(plan.config, info.task, len(info.classes), train, seed, precision, objective)
+
+
+def _train(
+    training: Training, stop: int, val: DeviceSplit | None, attempts: Attempts, index: int, on_epoch: OnEpoch
+) -> None:
+    last = attempts.last()
+    if last is not None:
+        decode(attempts.read(last), training)
+    attempt = attempts.begin()
+    while training.epoch < stop:
+        on_epoch(index, training.run_epoch(val))
+        attempt.save(training.epoch, encode(training), None, None)
+
+
+def describe(config: SweepConfig, plan: Plan, training: Training, index: int) -> dict[str, Any]:
+    """All that is needed beside the weights to rebuild a model and to know where it is from."""
+    info = dataset_info(config.data.dataset)
+    return {
+        "format": 1,
+        "dataset": config.data.dataset,
+        "data_md5": data_md5(config.data),
+        "task": info.task,
+        "classes": list(info.classes),
+        "channels": training.train.channels,
+        "size": training.train.size,
+        "normalise": {"mean": 0.5, "std": 0.5},
+        "precision": resolve_precision(plan.config.precision, training.device.type),
+        "config": plan.config.model_dump(mode="json"),
+        "sweep": config.sweep,
+        "trial": plan.trial,
+        "seed": trial_seed(config.seed, RETRAINED + index),
+        "train_on": plan.train_on,
+        "epochs_trained": training.epoch,
+        "metrics": {name: _number(value) for name, value in training.records[-1].values.items()},
+        "versions": versions(),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value
+
+
+def _write_model(path: Path, training: Training, description: dict[str, Any]) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    write_whole(path / "model.safetensors", encode_weights(training.model))
+    write_whole(path / "model.json", (json.dumps(description, indent=2) + "\n").encode())
+
+
+def load_model(path: Path) -> tuple[Classifier, dict[str, Any]]:
+    """A retrained model from its folder, on the CPU and in evaluation mode, and its description."""
+    description = json.loads((path / "model.json").read_text())
+    config = TrialConfig.model_validate(description["config"])
+    model = empty_model(config.model, description["channels"], len(description["classes"]), description["size"])
+    load_weights(str(path / "model.safetensors"), model)
+    return model.eval().to(memory_format=torch.channels_last), description  # type: ignore[call-overload]
+
+
+def retrained_models(folder: SweepFolder) -> list[Path]:
+    """The folders of the retrained models, in the order of their seeds. Raises FolderError where there are none."""
+    paths = sorted(path.parent for path in folder.retrained.glob("model*/model.json"))
+    if not paths:
+        raise FolderError(
+            f"{folder.path} has no retrained model: `medtune retrain {folder.path}` comes before the test"
+        )
+    return paths

@@ -1,0 +1,60 @@
+"""What a sweep has found so far, from its folder alone."""
+
+from collections import Counter
+from typing import Any
+
+from medtune.config.sweep import SweepConfig
+from medtune.data.catalogue import dataset_info
+from medtune.evaluation.intervals import Interval, auroc_interval
+from medtune.evaluation.metrics import probabilities
+from medtune.evaluation.pictures import logits_of_epoch
+from medtune.search.folder import SweepFolder
+from medtune.search.ledger import Entry, Ledger, State, best_entry
+from medtune.search.run import DEFAULT_TRIAL
+
+STATES: tuple[State, ...] = ("complete", "pruned", "failed", "unfinished")
+
+
+class Summary:
+    """Counts, the best trial and the untuned default."""
+
+    def __init__(self, folder: SweepFolder, config: SweepConfig) -> None:
+        self.folder, self.config = folder, config
+        self.ledger = Ledger(folder.ledger, folder.sweep_id, config)
+        self.entries = self.ledger.entries()
+        counted = Counter(entry.state for entry in self.entries)
+        self.counts = {state: counted[state] for state in STATES}
+        self.best = best_entry(self.entries, config.direction)
+        self.default = next((entry for entry in self.entries if entry.number == DEFAULT_TRIAL), None)
+
+    def numbers(self, entry: Entry | None) -> dict[str, Any]:
+        """The trial's number, its best epoch and its metrics there; empty where it has none."""
+        if entry is None or entry.best_epoch is None:
+            return {}
+        records = {record["epoch"]: record for record in self.folder.epochs(entry.number)}
+        metrics = {key: value for key, value in records[entry.best_epoch].items() if key.startswith("val/")}
+        return {"trial": entry.number, "epoch": entry.best_epoch, **metrics}
+
+    def auroc(self, entry: Entry | None) -> Interval | None:
+        """The trial's validation AUROC at its best epoch, with a 95 % interval."""
+        if entry is None or entry.best_epoch is None:
+            return None
+        predictions = self.folder.predictions(entry.number)
+        if predictions is None or entry.best_epoch not in predictions["epochs"]:
+            return None
+        task = dataset_info(self.config.data.dataset).task
+        shown = probabilities(logits_of_epoch(predictions, entry.best_epoch), task)
+        return auroc_interval(shown, predictions["labels"], task)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `sweep`, `resume` and `status` print with `--json`, but for the address of the tracking server."""
+        best, interval = self.numbers(self.best), self.auroc(self.best)
+        if best and interval:
+            best |= {"val/auroc/low": interval.low, "val/auroc/high": interval.high}
+        return {
+            "sweep": self.config.sweep,
+            "folder": str(self.folder.path),
+            "trials": self.counts,
+            "best": best or None,
+            "default": self.numbers(self.default) or None,
+        }

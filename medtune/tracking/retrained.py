@@ -1,0 +1,53 @@
+"""Retraining and the sealed test, as runs of their own beside the trials."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medtune.config.sweep import SweepConfig
+from medtune.final_test import run_final_test
+from medtune.retrain import Plan, retrain
+from medtune.search.folder import SweepFolder
+from medtune.tracking.spool import SWEEP
+from medtune.tracking.tracker import Tracker
+from medtune.training.loop import EpochRecord
+
+FILES = ("model.safetensors", "model.json")
+
+
+def retrain_tracked(folder: SweepFolder, config: SweepConfig, plan: Plan, say: Callable[[str], None]) -> list[Path]:
+    """Retrains, with a run for each model."""
+    with Tracker(folder, config) as tracker:
+        for index in range(plan.seeds):
+            tags = {**tracker.tags, "trial": plan.trial, "state": "running", "train_on": plan.train_on}
+            tracker.spool.start(_key(index), tags, parent=SWEEP)
+
+        def on_epoch(index: int, record: EpochRecord) -> None:
+            tracker.spool.metrics(_key(index), record.epoch, time.time(), record.values)
+            numbers = ", ".join(f"{name} {record.values[name]:.3f}" for name in _SAID if name in record.values)
+            say(f"model {index}, epoch {record.epoch} of {plan.stop}: {numbers}")
+
+        paths = retrain(folder, config, plan, on_epoch)
+        for index, path in enumerate(paths):
+            where = str(path.relative_to(folder.path))
+            tracker.spool.end(_key(index), "FINISHED", {"state": "retrained"}, where, FILES)
+    return paths
+
+
+_SAID = ("train/loss", "val/auroc", "val/ece")
+
+
+def test_tracked(folder: SweepFolder, config: SweepConfig) -> dict[str, Any]:
+    """Opens the sealed test, and gives the retrained runs their test numbers."""
+    result = run_final_test(folder, config)
+    with Tracker(folder, config) as tracker:
+        for index in range(len(result["seeds"]["auroc"]["each"])):
+            numbers = {f"test/{name}": result["seeds"][name]["each"][index] for name in ("auroc", "accuracy", "ece")}
+            tracker.spool.metrics(_key(index), 0, time.time(), numbers)
+            tracker.spool.end(_key(index), "FINISHED", {"looks": result["looks"]}, "", ("test.json",))
+    return result
+
+
+def _key(index: int) -> str:
+    return f"retrain-{index}"
