@@ -64,9 +64,9 @@ def _run(folder: Any, config: Any, json: bool) -> None:
 
     started = time.monotonic()
     past = Summary(folder, config).entries
-    with Tracker(folder, config) as tracker:
-        with watch(wanted_trials(config), config.search.metric, config.direction, past) as progress:
-            finished = run_sweep(folder, config, [tracker.watcher(), progress])
+    shown = watch(wanted_trials(config), config.search.metric, config.direction, past)
+    with Tracker(folder, config) as tracker, shown as progress:
+        finished = run_sweep(folder, config, [tracker.watcher(), progress])
     summary, seconds = Summary(folder, config), time.monotonic() - started
     text = [
         *summary_lines(summary),

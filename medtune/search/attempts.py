@@ -77,6 +77,8 @@ class Attempts:
         """Removes all attempts: what was of worth in them is elsewhere by now."""
         for path in self.fs.glob(f"{self.root}/attempt-*"):
             self.fs.rm(path, recursive=True)
+        if self.fs.exists(self.root) and not self.fs.ls(self.root):
+            self.fs.rmdir(self.root)
 
 
 class Attempt:

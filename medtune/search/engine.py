@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,6 +32,7 @@ from medtune.search.resources import Share
 from medtune.search.run import SweepRun
 from medtune.search.worker import Job, SearchData, run_job
 
+SAME_SIGNAL = 1.0  # seconds within which a second one is an echo: a wrapper like `uv run` passes on what we have had
 DEATHS = 3  # of a worker that a trial survives without an epoch gained between them
 
 
@@ -143,10 +145,14 @@ class _Stop(_InDriver, Stopper):
 def _signals(run: SweepRun) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the sweep cleanly; a second one ends it at once."""
 
+    first = 0.0
+
     def interrupt(number: int, frame: Any) -> None:
+        nonlocal first
+        if first and time.monotonic() - first > SAME_SIGNAL:
+            raise KeyboardInterrupt
+        first = first or time.monotonic()
         run.interrupt()
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
     before = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
