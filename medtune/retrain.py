@@ -96,7 +96,7 @@ def _train(
     attempt = attempts.begin()
     while training.epoch < stop:
         on_epoch(index, training.run_epoch(val))
-        attempt.save(training.epoch, encode(training), None, None)
+        attempt.save(training.epoch, None, encode(training))
 
 
 def describe(config: SweepConfig, plan: Plan, training: Training, index: int) -> dict[str, Any]:

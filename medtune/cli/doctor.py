@@ -64,15 +64,12 @@ def _ray(cluster: Cluster) -> str:
 
 
 def _server(config: Tracking) -> str:
-    from medtune.tracking.server import tracking_uri, without_password
+    from medtune.tracking.server import count_experiments, tracking_uri, without_password
 
-    uri = tracking_uri(config, Path("runs").absolute() / "any")
+    uri = tracking_uri(config, Path("runs", "any").absolute())
     if config.uri is None and not Path("runs", "mlflow.db").exists():
         return f"{uri}, made by the first sweep"
-    import mlflow
-
-    experiments = mlflow.MlflowClient(uri).search_experiments()
-    return f"{without_password(uri)}, {len(experiments)} experiments"
+    return f"{without_password(uri)}, {count_experiments(uri)} experiments"
 
 
 def _data(config: SweepConfig) -> str:

@@ -1,27 +1,35 @@
 """The checkpoints of a trial's attempts, on a file system or an object store.
 
-`attempt-2/epoch-0007.safetensors` is the whole state after epoch 7, `attempt-2/best-0005.safetensors` the weights of
-the best epoch so far. The last complete checkpoint of any attempt wins; a file has its name only when it is whole.
+`attempt-2/epoch-0007.safetensors` is the whole state after epoch 7. The last and the best epoch are kept; the last
+complete checkpoint of any attempt wins. A file has its name only when it is whole.
 """
 
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
-from medtune.training.tensorfile import read_array, read_values
+from medtune.training.tensorfile import read_part, read_values
 
-NAME = re.compile(r"attempt-(\d+)/(epoch|best)-(\d+)\.safetensors$")
+NAME = re.compile(r"attempt-(\d+)/epoch-(\d+)\.safetensors$")
+
+
+class Writable(Protocol):
+    """A checkpoint before it is written."""
+
+    def to_file(self, path: str) -> None: ...
+
+    def to_bytes(self) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A file of an attempt."""
+    """A whole checkpoint."""
 
     attempt: int
-    kind: str  # epoch or best
     epoch: int
     path: str
 
@@ -33,21 +41,21 @@ class Attempts:
         self.fs, self.root = fsspec.core.url_to_fs(url)
 
     def saved(self) -> list[Saved]:
-        """Every whole file, oldest first."""
+        """Every whole checkpoint, by epoch."""
         self.fs.invalidate_cache()
         matches = ((NAME.search(path), path) for path in self.fs.glob(f"{self.root}/attempt-*/*.safetensors"))
-        files = [Saved(int(m[1]), m[2], int(m[3]), path) for m, path in matches if m]
-        return sorted(files, key=lambda file: (file.attempt, file.epoch))
+        files = [Saved(int(match[1]), int(match[2]), path) for match, path in matches if match]
+        return sorted(files, key=lambda file: (file.epoch, file.attempt))
 
     def last(self) -> Saved | None:
         """The last complete checkpoint."""
-        checkpoints = [file for file in self.saved() if file.kind == "epoch"]
-        return max(checkpoints, key=lambda file: (file.epoch, file.attempt), default=None)
+        files = self.saved()
+        return files[-1] if files else None
 
-    def best(self, epoch: int) -> Saved | None:
-        """The weights of an epoch that was the best."""
-        weights = [file for file in self.saved() if file.kind == "best" and file.epoch == epoch]
-        return weights[-1] if weights else None
+    def of_epoch(self, epoch: int) -> Saved | None:
+        """The checkpoint of an epoch that was the last or the best."""
+        files = [file for file in self.saved() if file.epoch == epoch]
+        return files[-1] if files else None
 
     def current(self) -> int:
         """The number of the newest attempt; 0 before the first."""
@@ -64,14 +72,15 @@ class Attempts:
     def read(self, file: Saved) -> bytes:
         return self.fs.cat_file(file.path)
 
-    def predictions(self) -> tuple[dict[str, np.ndarray], int | None] | None:
-        """`epochs` and `logits` of the last complete checkpoint, and its best epoch; None where there is none."""
-        last = self.last()
-        if last is None:
-            return None
-        with self.fs.open(last.path, "rb") as file:
-            arrays = {name: read_array(file, f"predictions.{name}") for name in ("epochs", "logits")}
-            return arrays, read_values(file)["best_epoch"]
+    def predictions(self, file: Saved) -> tuple[dict[str, np.ndarray], int | None]:
+        """`epochs` and `logits` of a checkpoint, and its best epoch. Reads no weights."""
+        with self.fs.open(file.path, "rb") as stream:
+            return read_part(stream, "predictions."), read_values(stream)["best_epoch"]
+
+    def weights(self, file: Saved) -> dict[str, np.ndarray]:
+        """The model's weights in a checkpoint, by the names of its state_dict."""
+        with self.fs.open(file.path, "rb") as stream:
+            return read_part(stream, "model.")
 
     def clear(self) -> None:
         """Removes all attempts: what was of worth in them is elsewhere by now."""
@@ -88,25 +97,23 @@ class Attempt:
         self.attempts, self.number = attempts, number
         self.root = f"{attempts.root}/attempt-{number}"
 
-    def save(self, epoch: int, checkpoint: bytes, best_epoch: int | None, best: bytes | None) -> bool:
-        """Saves the state after an epoch, with the best weights if they are new, and then drops what that replaces.
+    def save(self, epoch: int, best_epoch: int | None, checkpoint: Writable) -> bool:
+        """Saves the state after an epoch, and then drops what is neither the last nor the best.
 
         False, and nothing written, when another attempt has begun since.
         """
         if self.attempts.current() != self.number:
             return False
-        if best is not None:
-            self._write(f"best-{best_epoch:04d}.safetensors", best)
-        self._write(f"epoch-{epoch:04d}.safetensors", checkpoint)
+        self._write(f"{self.root}/epoch-{epoch:04d}.safetensors", checkpoint)
         for file in self.attempts.saved():
-            if file.epoch != (epoch if file.kind == "epoch" else best_epoch):
+            if file.epoch not in (epoch, best_epoch):
                 self.attempts.fs.rm(file.path)
         return True
 
-    def _write(self, name: str, data: bytes) -> None:
-        fs, path = self.attempts.fs, f"{self.root}/{name}"
+    def _write(self, path: str, checkpoint: Writable) -> None:
+        fs = self.attempts.fs
         if isinstance(fs, LocalFileSystem):
-            fs.pipe_file(f"{path}.tmp", data)
+            checkpoint.to_file(f"{path}.tmp")
             fs.mv(f"{path}.tmp", path)
         else:  # an object appears whole or not at all
-            fs.pipe_file(path, data)
+            fs.pipe_file(path, checkpoint.to_bytes())

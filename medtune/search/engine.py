@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -30,7 +30,9 @@ from ray.tune.stopper import Stopper
 from medtune.config.sweep import Cluster
 from medtune.search.resources import Share
 from medtune.search.run import SweepRun
-from medtune.search.worker import Job, SearchData, run_job
+from medtune.search.worker import Job, Message, SearchData, run_job
+
+Work = Callable[[Job, SearchData, Callable[[Message], None]], None]
 
 SAME_SIGNAL = 1.0  # seconds within which a second one is an echo: a wrapper like `uv run` passes on what we have had
 DEATHS = 3  # of a worker that a trial survives without an epoch gained between them
@@ -53,9 +55,12 @@ def stop() -> None:
     ray.shutdown()
 
 
-def run_trials(run: SweepRun, data: SearchData, share: Share) -> None:
-    """Runs jobs until the sweep wants no more, or is to stop. The data goes once into the object store."""
-    trainable = tune.with_parameters(_trainable, data=data)
+def run_trials(run: SweepRun, data: SearchData, share: Share, work: Work = run_job) -> None:
+    """Runs jobs until the sweep wants no more, or is to stop. The data goes once into the object store.
+
+    work: what a worker does with a job; of the module level, so that workers can import it.
+    """
+    trainable = tune.with_parameters(_trainable, data=data, work=work)
     with tempfile.TemporaryDirectory(prefix="medtune-") as throwaway, _signals(run):
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus}),
@@ -82,9 +87,9 @@ def run_trials(run: SweepRun, data: SearchData, share: Share) -> None:
             run.close()
 
 
-def _trainable(config: dict[str, Any], data: SearchData) -> None:
+def _trainable(config: dict[str, Any], data: SearchData, work: Work) -> None:
     # as one text: Ray would look at every value, flatten and copy it
-    run_job(Job(**json.loads(config["job"])), data, lambda message: tune.report({"message": json.dumps(message)}))
+    work(Job(**json.loads(config["job"])), data, lambda message: tune.report({"message": json.dumps(message)}))
 
 
 class _InDriver:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from safetensors.numpy import save_file
 
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
@@ -136,6 +137,13 @@ class SweepFolder:
             return None
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
+
+    def write_weights(self, number: int, weights: dict[str, np.ndarray]) -> None:
+        folder = self.trial(number) / "best"
+        folder.mkdir(exist_ok=True)
+        temporary = folder / ".model.safetensors.tmp"
+        save_file(weights, temporary)
+        os.replace(temporary, folder / "model.safetensors")
 
     def with_weights(self) -> list[int]:
         """The trials whose weights are kept."""

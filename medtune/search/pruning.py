@@ -1,14 +1,16 @@
-"""Which trials are stopped early: Ray's schedulers, asked directly, so that past trials can be played into them."""
+"""Which trials are stopped early: Ray's ASHA, asked directly, so that past trials can be played into it, and a median.
 
-from dataclasses import dataclass
+What a pruner knows after the past has been played into it does not depend on the order in which it was.
+"""
+
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
-from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from medtune.config.sweep import Asha, Hyperband, Median, NoPruning, Pruning
-
-NEVER = 10**9  # epochs
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,32 @@ class KeepAll:
         return False
 
 
+@dataclass
+class MedianRule:
+    """Stops a trial whose best value is worse than the median of what others had on average up to the same epoch.
+
+    Golovin et al. 2017, section 3.2.2. Ray's own asks a controller, refuses more epochs of a trial that it wanted to
+    stop (trial 0 has them), and decides otherwise when the past is played in another order.
+    """
+
+    grace: int
+    min_trials: int
+    sign: int  # 1 where more is better, else -1
+    values: dict[int, list[float]] = field(default_factory=dict)
+    means: dict[int, dict[int, float]] = field(default_factory=dict)  # from the grace on, up to each epoch
+
+    def stop(self, trial: int, epoch: int, value: float) -> bool:
+        self.values.setdefault(trial, []).append(self.sign * value)
+        if epoch < self.grace:
+            return False
+        self.means.setdefault(trial, {})[epoch] = float(np.mean(self.values[trial][self.grace - 1 :]))
+        others = [means[epoch] for other, means in self.means.items() if other != trial and epoch in means]
+        known = [mean for mean in others if np.isfinite(mean)]
+        return len(known) >= self.min_trials and np.fmax.reduce(self.values[trial]) < median(known)
+
+
 class RayPruner:
-    """One of Ray's schedulers, or for Hyperband one for each bracket."""
+    """Ray's ASHA, or for Hyperband one for each bracket."""
 
     def __init__(self, brackets: list[TrialScheduler]) -> None:
         self.brackets = brackets
@@ -66,13 +92,7 @@ def build_pruner(config: Pruning, direction: str, epochs: int) -> Pruner:
         case NoPruning():
             return KeepAll()
         case Median():
-            rule = MedianStoppingRule(
-                grace_period=config.grace_epochs,
-                min_samples_required=config.min_trials,
-                min_time_slice=NEVER,  # never pauses a trial for others
-                **common,
-            )
-            return RayPruner([rule])
+            return MedianRule(config.grace_epochs, config.min_trials, 1 if direction == "max" else -1)
         case Asha() | Hyperband():
             count = config.brackets if isinstance(config, Hyperband) else 1
             graces = [round(config.grace_epochs * config.reduction_factor**bracket) for bracket in range(count)]

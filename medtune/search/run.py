@@ -140,25 +140,23 @@ class SweepRun:
     def tidy(self, number: int, state: State, value: float) -> None:
         """From the last checkpoint to what is kept: predictions of all, weights of the best. Can be done twice."""
         attempts = Attempts(self._storage(number))
-        checkpoint = attempts.predictions()
-        if checkpoint is not None:
-            arrays, best_epoch = checkpoint
+        last = attempts.last()
+        if last is not None:
+            arrays, best_epoch = attempts.predictions(last)
             cases = np.arange(len(self.labels), dtype=np.int64)
             self.folder.write_predictions(number, {**arrays, "labels": self.labels, "cases": cases})
-            if state != "failed" and not math.isnan(value):
+            if state != "failed" and best_epoch is not None:
                 self._ended[number] = value
                 self._keep_weights(number, attempts, best_epoch)
         attempts.clear()
 
-    def _keep_weights(self, number: int, attempts: Attempts, best_epoch: int | None) -> None:
+    def _keep_weights(self, number: int, attempts: Attempts, best_epoch: int) -> None:
         sign = 1 if self.config.direction == "max" else -1
         ranked = sorted(self._ended, key=lambda trial: (-sign * self._ended[trial], trial))
         kept = set(ranked[: self.config.keep.weights])
-        weights = attempts.best(best_epoch) if best_epoch else None
-        if number in kept and weights is not None:
-            target = self.folder.trial(number) / "best"
-            target.mkdir(exist_ok=True)
-            (target / "model.safetensors").write_bytes(attempts.read(weights))
+        checkpoint = attempts.of_epoch(best_epoch)
+        if number in kept and checkpoint is not None:
+            self.folder.write_weights(number, attempts.weights(checkpoint))
         for other in self.folder.with_weights():
             if other not in kept:
                 self.folder.drop_weights(other)

@@ -8,7 +8,7 @@ from typing import Any
 
 from medtune.config.trial import TrialConfig
 from medtune.data.splits import Split
-from medtune.search.attempts import Attempt, Attempts
+from medtune.search.attempts import Attempts
 from medtune.task import Task
 
 Message = dict[str, Any]
@@ -52,7 +52,7 @@ def run_job(job: Job, data: SearchData, report: Callable[[Message], None]) -> No
 
 
 def _run(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
-    from medtune.training.checkpoint import decode  # torch is imported by workers only
+    from medtune.training.checkpoint import decode, encode  # torch is imported by workers only
     from medtune.training.device import use_threads
     from medtune.training.loop import Objective, Training
 
@@ -76,17 +76,10 @@ def _run(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
         report({"epoch": record.epoch, "last": record.last, "at": 0.0, **record.values})
     while not training.finished:
         record = training.run_epoch(val)
-        if not _save(attempt, training):
+        best_epoch = training.best.epoch if training.best else None
+        if not attempt.save(training.epoch, best_epoch, encode(training)):
             return
         report({"epoch": record.epoch, "last": record.last, "at": time.time(), **record.values})
-
-
-def _save(attempt: Attempt, training: Any) -> bool:
-    from medtune.training.checkpoint import encode, encode_weights
-
-    best_epoch = training.best.epoch if training.best else None
-    best = encode_weights(training.model) if best_epoch == training.epoch else None
-    return attempt.save(training.epoch, encode(training), best_epoch, best)
 
 
 _cached: tuple[str, Any] | None = None  # the data on this process's device: a worker serves one sweep

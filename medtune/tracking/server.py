@@ -23,3 +23,11 @@ def default_artifacts(config: Tracking, sweep_folder: Path) -> str | None:
 def without_password(uri: str) -> str:
     """The address as it may be shown and written down."""
     return re.sub(r"(://[^/:@]*):[^/@]*@", r"\1:***@", uri)
+
+
+def count_experiments(uri: str) -> int:
+    """How many experiments a server has. Raises MlflowException when it cannot be reached."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    import mlflow
+
+    return len(mlflow.MlflowClient(uri).search_experiments())

@@ -13,9 +13,10 @@ class Predictions:
         self.logits: dict[int, np.ndarray] = {}
 
     def add(self, epoch: int, logits: np.ndarray, best_epoch: int) -> None:
-        """Takes an epoch's logits in; over the limit, only the best epoch's stay."""
+        """Takes an epoch's logits in; once over the limit, only the best epoch's stay."""
         self.logits[epoch] = logits
-        if sum(array.nbytes for array in self.logits.values()) > self.limit:
+        dropped_before = len(self.logits) < epoch
+        if dropped_before or sum(array.nbytes for array in self.logits.values()) > self.limit:
             self.logits = {best_epoch: self.logits[best_epoch]}
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -34,6 +34,12 @@ def read_array(file: IO[bytes], name: str) -> np.ndarray:
     return np.frombuffer(file.read(end - begin), DTYPES[header[name]["dtype"]]).reshape(header[name]["shape"])
 
 
+def read_part(file: IO[bytes], prefix: str) -> dict[str, np.ndarray]:
+    """All arrays whose names begin with a prefix, by the rest of their names."""
+    header, _ = _header(file)
+    return {name.removeprefix(prefix): read_array(file, name) for name in header if name.startswith(prefix)}
+
+
 def _header(file: IO[bytes]) -> tuple[dict[str, Any], int]:
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
