@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medtune.config.default import start_points
-from medtune.config.fill import fill, leaves
+from medtune.config.fill import fill
 from medtune.config.messages import Finding, findings, tuples
 from medtune.config.notation import kind_of, to_space, without_distributions
 from medtune.config.problems import Place, Problem, dotted
@@ -42,7 +42,7 @@ def check(tree: Mapping[str, Any], known: Sequence[Problem] = ()) -> tuple[Sweep
     broken = [*known, *notation]
     found = [problem for problem in [*_section_problems(sections), *in_trial] if not _explained(problem, broken)]
     if not any(problem.place[0] == "trial" for problem in [*broken, *found]):
-        found += [*_start_problems(sections, space), *_grace_problems(sections, space)]
+        found += [*_start_problems(sections, space), *_grid_problems(sections, space)]
     if found or broken:
         return None, [*notation, *found]
     return SweepConfig.model_validate({**tuples(sections), "trial": space}, strict=True), []
@@ -147,12 +147,25 @@ def _start_problems(sections: Mapping[str, Any], space: Mapping[str, Any]) -> li
     return problems
 
 
-def _grace_problems(sections: Mapping[str, Any], space: Mapping[str, Any]) -> list[Problem]:
-    """The early stopper cannot wait for longer than the shortest trial."""
-    pruning = sections["pruning"]
-    grace = pruning.get("grace_epochs") if isinstance(pruning, Mapping) else None
-    shortest = min(leaf.low if isinstance(leaf, Range) else leaf for leaf in leaves(space["epochs"]))
-    if not isinstance(grace, int) or grace <= shortest:
+def _grid_problems(sections: Mapping[str, Any], space: Mapping[str, Any]) -> list[Problem]:
+    """A grid has every point of its space, so it cannot have a range without steps."""
+    if not isinstance(sections["search"], Mapping) or sections["search"].get("sampler") != "grid":
         return []
-    what = f"pruning.grace_epochs is {grace}, but trial.epochs can be {shortest}; lower it, or write {{name: none}}"
-    return [Problem(("pruning", "grace_epochs"), what)]
+    endless = (path for path, node in distributions(space) if isinstance(node, Range) and not _countable(node))
+    what = "a grid cannot count the points of this range; use choice, int, or uniform with a step"
+    return [Problem(_place(path), what) for path in endless]
+
+
+def _countable(bounds: Range) -> bool:
+    return not bounds.log and (bounds.integer or bounds.step is not None)
+
+
+def _place(path: str) -> Place:
+    """Where the distribution at a path of `space.resolve` stands in the file."""
+    place: list[str | int] = ["trial"]
+    for step in path.split("."):
+        key, *options = step.split("[")
+        place.append(int(key) if key.isdigit() else key)
+        for option in options:
+            place += ["choice", int(option.rstrip("]"))]
+    return tuple(place)

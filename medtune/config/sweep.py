@@ -62,7 +62,7 @@ class Resources(Part):
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
     gpus_per_trial: Annotated[
         Literal["auto"] | Annotated[float, Field(ge=0)],
-        Field(description="a fraction shares a GPU; auto: by the GPUs there are and the model's size"),
+        Field(description="a fraction shares a GPU; auto: by the GPUs, the CPUs and the images' size"),
     ] = "auto"
     max_concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
 

@@ -3,6 +3,7 @@
 What a pruner knows after the past has been played into it does not depend on the order in which it was.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Protocol
@@ -54,13 +55,13 @@ class MedianRule:
         self.means.setdefault(trial, {})[epoch] = float(np.mean(self.values[trial][self.grace - 1 :]))
         others = [means[epoch] for other, means in self.means.items() if other != trial and epoch in means]
         known = [mean for mean in others if np.isfinite(mean)]
-        return len(known) >= self.min_trials and np.fmax.reduce(self.values[trial]) < median(known)
+        return len(known) >= self.min_trials and bool(np.fmax.reduce(self.values[trial]) < median(known))
 
 
 class RayPruner:
     """Ray's ASHA, or for Hyperband one for each bracket."""
 
-    def __init__(self, brackets: list[TrialScheduler]) -> None:
+    def __init__(self, brackets: Sequence[TrialScheduler]) -> None:
         self.brackets = brackets
         # deeper brackets stop later; as Ray weighs them, but drawn from the trial's number, not from global state
         weights = np.exp(-np.arange(len(brackets)))
@@ -96,7 +97,8 @@ def build_pruner(config: Pruning, direction: str, epochs: int) -> Pruner:
         case Asha() | Hyperband():
             count = config.brackets if isinstance(config, Hyperband) else 1
             graces = [round(config.grace_epochs * config.reduction_factor**bracket) for bracket in range(count)]
-            return RayPruner([_asha(config, grace, epochs, common) for grace in graces if grace <= epochs])
+            brackets = [_asha(config, grace, epochs, common) for grace in graces if grace <= epochs]
+            return RayPruner(brackets) if brackets else KeepAll()  # the grace is longer than any trial
 
 
 def _asha(config: Asha | Hyperband, grace: int, epochs: int, common: dict[str, Any]) -> ASHAScheduler:

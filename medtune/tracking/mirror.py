@@ -42,7 +42,7 @@ PARAM_LENGTH = 6000
 PAUSE = 0.5  # seconds between looks at the spool
 LONGEST_PAUSE = 30.0  # seconds between tries to reach a server
 PATIENCE = 20.0  # seconds that a server which is away is waited for when the sweep has ended
-NICENESS = 10  # training goes first
+NICENESS = 19  # training goes first: Ray gives its workers 15
 
 
 class Mirror:

@@ -264,13 +264,11 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         read_sweep(tmp_path)
 
 
-def test_pruning_cannot_wait_longer_than_a_trial_lasts(wrong: Wrong, read: Read) -> None:
-    text = "sweep: a\ntrial: {epochs: {int: [3, 9]}}\npruning: {grace_epochs: 4}"
-    assert wrong(text) == [
-        "sweep.yaml:3:25: pruning.grace_epochs is 4, but trial.epochs can be 3; lower it, or write {name: none}"
+def test_a_grid_needs_points_that_can_be_counted(wrong: Wrong) -> None:
+    space = "trial: {optimizer: {choice: [{name: adam, lr: {log_uniform: [0.1, 1]}}, {name: sgd}]}}"
+    assert wrong(f"sweep: a\n{space}\nsearch: {{sampler: grid}}") == [
+        "sweep.yaml:2:51: a grid cannot count the points of this range; use choice, int, or uniform with a step"
     ]
-    assert wrong("sweep: a", "trial.epochs=1")[0].startswith("sweep.yaml:1:1: pruning.grace_epochs is 2")
-    assert read("sweep: a", "trial.epochs=1", "pruning.name=none").pruning.name == "none"
 
 
 def test_start_with_must_be_points_of_the_space(wrong: Wrong, design: str) -> None:
