@@ -118,10 +118,9 @@ class SweepFolder:
 
     def mend_epochs(self, number: int) -> list[dict[str, Any]]:
         """The same, after taking a line that was cut short out of the file."""
-        records = self.epochs(number)
-        if records:
-            text = "".join(to_json(record) + "\n" for record in records)
-            write_whole(self.trial(number) / "epochs.jsonl", text.encode())
+        records, path = self.epochs(number), self.trial(number) / "epochs.jsonl"
+        if path.exists():
+            write_whole(path, "".join(to_json(record) + "\n" for record in records).encode())
         return records
 
     def write_predictions(self, number: int, arrays: dict[str, np.ndarray]) -> None:

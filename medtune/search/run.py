@@ -51,7 +51,6 @@ class SweepRun:
         self.live: dict[int, Live] = {}
         self.interrupted = False
         self.deadline = math.inf
-        self._ended: dict[int, float] = {}  # the values of trials that have one, for which weights to keep
         self._take_up_the_past()
         self._presets = self._preset_points()
 
@@ -124,8 +123,13 @@ class SweepRun:
         if state == "complete" and math.isnan(value):
             state, note = "failed", f"{self.config.search.metric} is not defined on this validation split"
         self.ledger.tell(number, state, value, note)
+        self._finish(number, state, value, live, note)
+
+    def _finish(self, number: int, state: State, value: float, live: Live, note: str) -> None:
+        """All that follows from the ledger's word. The attempts go last: a kill before leaves it to be done again."""
         self.tidy(number, state, value)
         self._announce_end(number, state, live, note)
+        Attempts(self._storage(number)).clear()
 
     def close(self) -> None:
         """The engine has stopped: what still runs is unfinished, and stays so in the ledger."""
@@ -148,7 +152,6 @@ class SweepRun:
             if state != "failed" and best_epoch is not None:
                 self._ended[number] = value
                 self._keep_weights(number, attempts, best_epoch)
-        attempts.clear()
 
     def _keep_weights(self, number: int, attempts: Attempts, best_epoch: int) -> None:
         sign = 1 if self.config.direction == "max" else -1
@@ -164,22 +167,21 @@ class SweepRun:
     # ---------------------------------------------------------------- the past, and the plan
 
     def _take_up_the_past(self) -> None:
-        """Plays what the ledger holds into the pruner, and finishes what a kill left half tidied."""
+        """Plays what the ledger holds into the pruner, and finishes what a kill left half finished."""
         entries = self.ledger.entries()
         for entry in entries:
             for epoch, value in entry.values.items():
                 self.pruner.stop(entry.number, epoch, value)
-            if entry.state != "unfinished":
-                self._ended_before(entry)
+        ended = [entry for entry in entries if entry.state != "unfinished"]
+        # the values of trials that have one, by which weights are kept
+        self._ended = {e.number: e.value for e in ended if e.state != "failed" and not math.isnan(e.value)}
+        for entry in ended:
+            if Attempts(self._storage(entry.number)).current():
+                live = Live(entry.best_epoch, self._logged(entry.number))
+                self._finish(entry.number, entry.state, entry.value, live, entry.note)
         self._unfinished = [entry.number for entry in entries if entry.state == "unfinished"]
         self.asked = len(entries)
         self._past = {entry.number: entry for entry in entries}
-
-    def _ended_before(self, entry: Entry) -> None:
-        if entry.state != "failed" and not math.isnan(entry.value):
-            self._ended[entry.number] = entry.value
-        if Attempts(self._storage(entry.number)).current():
-            self.tidy(entry.number, entry.state, entry.value)
 
     def _preset_points(self) -> Iterator[Point]:
         """The default, then what the file wants to start with, then, for a grid, every other point of it."""
@@ -208,7 +210,7 @@ class SweepRun:
 
     def _logged(self, number: int) -> dict[int, dict[str, float]]:
         records = self.folder.mend_epochs(number)
-        return {int(record.pop("epoch")): record for record in records}
+        return {r["epoch"]: {key: r[key] for key in r if key not in ("epoch", "at")} for r in records}
 
     def _storage(self, number: int) -> str:
         """Under a shared storage, sweeps are kept apart by their id."""

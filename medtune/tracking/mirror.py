@@ -39,6 +39,7 @@ from mlflow.exceptions import MlflowException
 POINTS_A_CALL = 1000  # MLflow takes no more in a log_batch
 LINES_A_ROUND = 2000
 PARAM_LENGTH = 6000
+TRAINING = "custom_model_development"  # otherwise the UI opens as one for language models
 PAUSE = 0.5  # seconds between looks at the spool
 LONGEST_PAUSE = 30.0  # seconds between tries to reach a server
 PATIENCE = 20.0  # seconds that a server which is away is waited for when the sweep has ended
@@ -188,7 +189,7 @@ def _experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) -
     found = client.get_experiment_by_name(name)
     if found is None:
         with contextlib.suppress(MlflowException):
-            return str(client.create_experiment(name, artifacts))
+            return str(client.create_experiment(name, artifacts, {"mlflow.experimentKind": TRAINING}))
         found = client.get_experiment_by_name(name)
     if found is None:
         raise MlflowException(f"the experiment {name} can neither be found nor made")

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from medtune.config.sweep import Tracking
 
@@ -27,7 +28,17 @@ def without_password(uri: str) -> str:
 
 def count_experiments(uri: str) -> int:
     """How many experiments a server has. Raises MlflowException when it cannot be reached."""
+    return len(_client(uri).search_experiments())
+
+
+def experiment_id(uri: str, name: str) -> str | None:
+    """The id of an experiment; None where there is none of this name. Raises MlflowException likewise."""
+    found = _client(uri).get_experiment_by_name(name)
+    return None if found is None else str(found.experiment_id)
+
+
+def _client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     import mlflow
 
-    return len(mlflow.MlflowClient(uri).search_experiments())
+    return mlflow.MlflowClient(uri)

@@ -3,9 +3,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 from medtune.search.folder import FolderError, SweepFolder
-from medtune.tracking.server import tracking_uri, without_password
+from medtune.tracking.server import experiment_id, tracking_uri, without_password
 
 
 def serve(folder: Path, port: int) -> int:
@@ -14,12 +15,27 @@ def serve(folder: Path, port: int) -> int:
     Raises FolderError where there is no database, or where the sweep went to a server, which has a page of its own.
     """
     uri = _database(folder.absolute())
-    print(f"http://127.0.0.1:{port} shows {folder}; Ctrl-C ends it", file=sys.stderr, flush=True)
+    print(f"http://127.0.0.1:{port}{_page(uri, folder)} shows {folder}; Ctrl-C ends it", file=sys.stderr, flush=True)
     command = ["server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     try:
         return subprocess.run([sys.executable, "-m", "mlflow", *command], check=False).returncode
     except KeyboardInterrupt:
         return 0
+
+
+def _page(uri: str, folder: Path) -> str:
+    """Where in the UI the trials of a sweep stand, best first; the front page for the folder of all sweeps."""
+    if not (folder / "sweep.id").exists():
+        return ""
+    opened = SweepFolder.open(folder)
+    config = opened.config()
+    experiment = experiment_id(uri, config.tracking.experiment)
+    if experiment is None:
+        return ""
+    name = config.search.metric.removeprefix("val/")
+    trials = f"tags.`medtune.sweep_id` = '{opened.sweep_id}' and tags.`medtune.run` LIKE 'trial%'"
+    order = {"orderByKey": f"metrics.`best/{name}`", "orderByAsc": str(config.direction == "min").lower()}
+    return f"/#/experiments/{experiment}/runs?{urlencode({'searchFilter': trials, **order}, quote_via=quote)}"
 
 
 def _database(folder: Path) -> str:

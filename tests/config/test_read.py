@@ -267,7 +267,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 def test_a_grid_needs_points_that_can_be_counted(wrong: Wrong) -> None:
     space = "trial: {optimizer: {choice: [{name: adam, lr: {log_uniform: [0.1, 1]}}, {name: sgd}]}}"
     assert wrong(f"sweep: a\n{space}\nsearch: {{sampler: grid}}") == [
-        "sweep.yaml:2:51: a grid cannot count the points of this range; use choice, int, or uniform with a step"
+        "sweep.yaml:2:47: a grid cannot count the points of this range; use choice, int, or uniform with a step"
     ]
 
 
