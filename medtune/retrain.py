@@ -1,8 +1,9 @@
 """The best trial's configuration on all of train: models with their weights, and enough beside them to rebuild them."""
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def plan_retrain(folder: SweepFolder, config: SweepConfig, seeds: int | None, ep
 
 def retrain(folder: SweepFolder, config: SweepConfig, plan: Plan, on_epoch: OnEpoch) -> list[Path]:
     """Trains the models of a plan, each from its last checkpoint if it has one. Their folders, in order."""
+    _forget_another(folder, plan)
     train, val = _splits(config, plan.train_on)
     paths = []
     for index in range(plan.seeds):
@@ -68,6 +70,16 @@ def retrain(folder: SweepFolder, config: SweepConfig, plan: Plan, on_epoch: OnEp
         Attempts(str(folder.retrained / f"seed-{index}")).clear()
         paths.append(path)
     return paths
+
+
+def _forget_another(folder: SweepFolder, plan: Plan) -> None:
+    """Removes what another plan left: nothing goes on from its checkpoints, and its models are not tested as these."""
+    path = folder.retrained / "plan.json"
+    text = json.dumps({**asdict(plan), "config": plan.config.model_dump(mode="json")}, indent=2) + "\n"
+    if not path.exists() or path.read_text() != text:
+        shutil.rmtree(folder.retrained, ignore_errors=True)
+        folder.retrained.mkdir()
+        write_whole(path, text.encode())
 
 
 def _splits(config: SweepConfig, train_on: str) -> tuple[DeviceSplit, DeviceSplit | None]:
@@ -144,7 +156,8 @@ def load_model(path: Path) -> tuple[Classifier, dict[str, Any]]:
 
 def retrained_models(folder: SweepFolder) -> list[Path]:
     """The folders of the retrained models, in the order of their seeds. Raises FolderError where there are none."""
-    paths = sorted(path.parent for path in folder.retrained.glob("model*/model.json"))
+    found = (path.parent for path in folder.retrained.glob("model*/model.json"))
+    paths = sorted(found, key=lambda path: int(path.name.partition("-")[2] or 0))
     if not paths:
         raise FolderError(
             f"{folder.path} has no retrained model: `medtune retrain {folder.path}` comes before the test"
