@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from medtune.config.sweep import Cluster, SweepConfig, Tracking
+from medtune.tracking.server import without_password
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def _look(what: str, at: Callable[[], str]) -> Finding:
     try:
         return Finding(what, True, at())
     except Exception as error:  # a finding of its own
-        return Finding(what, False, f"{type(error).__name__}: {error}")
+        return Finding(what, False, without_password(f"{type(error).__name__}: {error}"))
 
 
 def _devices() -> str:
@@ -64,7 +65,7 @@ def _ray(cluster: Cluster) -> str:
 
 
 def _server(config: Tracking) -> str:
-    from medtune.tracking.server import count_experiments, tracking_uri, without_password
+    from medtune.tracking.server import count_experiments, tracking_uri
 
     uri = tracking_uri(config, Path("runs", "any").absolute())
     if config.uri is None and not Path("runs", "mlflow.db").exists():

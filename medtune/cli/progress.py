@@ -15,6 +15,7 @@ from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
 from medtune.search.ledger import Entry
 
 ROWS = 12
+FIRST_TRIALS = 3  # tell little about the time: they are seldom pruned
 COLOURS = {"complete": "green", "pruned": "yellow", "failed": "red", "unfinished": "magenta", "running": "cyan"}
 
 
@@ -48,9 +49,9 @@ class Progress(Watcher):
         return max(ranked, key=lambda row: self.sign * row.value, default=None)
 
     def time_left(self) -> str:
-        """From the pace so far, in words; nothing before a trial has ended."""
+        """From the pace so far, in words; nothing before some trials have ended."""
         done = self.ended - self.ended_before
-        if not done:
+        if done < min(FIRST_TRIALS, self.wanted):
             return "..."
         return in_words((time.time() - self.first_epoch) / done * (self.wanted - self.ended))
 
@@ -66,7 +67,9 @@ class Progress(Watcher):
             row.value = value
 
     def trial_ended(self, event: TrialEnded) -> None:
-        self.rows[event.number].state = event.state
+        row = self.rows[event.number]
+        row.state = event.state
+        row.value = event.best.get(self.metric, row.value)  # the best epoch may lie before a restart
 
 
 class Lines(Progress):
@@ -107,6 +110,7 @@ class LiveTable(Progress):
         bar = Table.grid(padding=(0, 1))
         pruned = sum(row.state == "pruned" for row in self.rows.values())
         words = f"{self.ended} of {self.wanted} trials, {pruned} pruned, {self.time_left()} left"
+        words = words if self.rows else "starting the workers"
         bar.add_row(ProgressBar(self.wanted, self.ended, width=40), words)
         return Group(table, bar)
 

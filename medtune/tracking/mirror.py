@@ -101,24 +101,28 @@ class Mirror:
         self.state.save(line.end)
 
     def _start(self, event: dict[str, Any]) -> None:
-        key, at = event["run"], _milliseconds(event["at"])
+        key = event["run"]
         tags = {f"medtune.{name}": str(value) for name, value in event["tags"].items()}
         if key in self.runs:
             self._client.update_run(self.runs[key], status="RUNNING")
             self._client.log_batch(self.runs[key], tags=[RunTag(name, value) for name, value in tags.items()])
-            return
-        name = self.config.sweep if key == SWEEP else key
+        else:
+            self.runs[key] = self._create(event, tags)
+        # of a run that was there too: a kill may have come between making it and this
+        params = [Param(name, _text(value)) for name, value in event["params"].items()]
+        if params:
+            self._client.log_batch(self.runs[key], params=params)
+        self._client.log_inputs(self.runs[key], [self._dataset()])
+        if key == SWEEP:
+            write_whole(self.folder.tracking / "parent_run_id", self.runs[key].encode())
+
+    def _create(self, event: dict[str, Any], tags: dict[str, str]) -> str:
+        key = event["run"]
         tags |= {"medtune.run": key, "medtune.sweep_id": self.folder.sweep_id, "mlflow.source.name": "medtune"}
         if event["parent"]:
             tags["mlflow.parentRunId"] = self.runs[event["parent"]]
-        run = self._client.create_run(self.experiment, at, tags, name)
-        self.runs[key] = run.info.run_id
-        params = [Param(name, _text(value)) for name, value in event["params"].items()]
-        if params:
-            self._client.log_batch(run.info.run_id, params=params)
-        self._client.log_inputs(run.info.run_id, [self._dataset()])
-        if key == SWEEP:
-            write_whole(self.folder.tracking / "parent_run_id", run.info.run_id.encode())
+        name = self.config.sweep if key == SWEEP else key
+        return str(self._client.create_run(self.experiment, _milliseconds(event["at"]), tags, name).info.run_id)
 
     def _end(self, event: dict[str, Any]) -> None:
         run_id = self.runs[event["run"]]
@@ -232,7 +236,8 @@ def drain(folder: SweepFolder, more_to_come: threading.Event | None = None, pati
                 busy = mirror.carry_over()
                 pause, given_up_at = PAUSE, None
             except Exception as error:  # whatever a server does: the spool keeps it, and it is tried again
-                print(f"{time.strftime('%F %T')} {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                text = without_password(f"{time.strftime('%F %T')} {type(error).__name__}: {error}")
+                print(text, file=sys.stderr, flush=True)
                 mirror = Mirror(folder)
                 busy, pause = False, min(2 * pause, LONGEST_PAUSE if not ended else 2.0)
                 if ended:

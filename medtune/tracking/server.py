@@ -17,8 +17,9 @@ def tracking_uri(config: Tracking, sweep_folder: Path) -> str:
 
 
 def default_artifacts(config: Tracking, sweep_folder: Path) -> str | None:
-    """Where files go without a server; a server decides for itself."""
-    return None if config.uri else (sweep_folder.parent / "mlartifacts").as_uri()
+    """Where files go without a server: beside the database. A server decides for itself."""
+    database = re.match("sqlite:///(.+)", tracking_uri(config, sweep_folder))
+    return (Path(database[1]).absolute().parent / "mlartifacts").as_uri() if database else None
 
 
 def without_password(uri: str) -> str:

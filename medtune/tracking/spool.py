@@ -24,6 +24,9 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.read_bytes().endswith(b"\n"):  # cut short: the next line is to stand by itself
+            with path.open("a") as file:
+                file.write("\n")
 
     def start(self, run: str, tags: dict[str, Any], params: dict[str, Any] | None = None, parent: str = "") -> None:
         """A run begins, or goes on."""
