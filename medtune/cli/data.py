@@ -63,10 +63,14 @@ def phantom(
     difficulty: Annotated[float, typer.Option(help="between 0 and 1")] = 0.5,
 ) -> None:
     """Write a phantom as a file in MedMNIST's form."""
+    from medtune.data import DataError
     from medtune.data.catalogue import dataset_info
     from medtune.data.phantoms import best_auroc, write_npz
 
-    task = dataset_info(_data(name, size, None).dataset).task
+    found = dataset_info(_data(name, size, None).dataset)
+    if not found.made:
+        raise DataError(f"{name}: this is no phantom; `medtune data fetch {name}` gets it")
+    task = found.task
     write_npz(file, task, difficulty, size)
     print(f"{file}: {name} at {size} px; the best reachable AUROC is {best_auroc(task, difficulty):.3f}")
 

@@ -51,7 +51,7 @@ class Progress(Watcher):
     def time_left(self) -> str:
         """From the pace so far, in words; nothing before some trials have ended."""
         done = self.ended - self.ended_before
-        if done < min(FIRST_TRIALS, self.wanted):
+        if done < min(FIRST_TRIALS, self.wanted) or math.isnan(self.first_epoch):
             return "..."
         return in_words((time.time() - self.first_epoch) / done * (self.wanted - self.ended))
 
@@ -60,7 +60,7 @@ class Progress(Watcher):
         row.swept = " ".join(f"{name.rsplit('.', 1)[-1]}={_short(value)}" for name, value in event.swept.items())
 
     def epoch_ended(self, event: EpochEnded) -> None:
-        self.first_epoch = min(self.first_epoch, time.time()) if self.first_epoch == self.first_epoch else time.time()
+        self.first_epoch = time.time() if math.isnan(self.first_epoch) else self.first_epoch
         row, value = self.rows[event.number], event.values[self.metric]
         row.epoch = event.epoch
         if math.isnan(row.value) or self.sign * value > self.sign * row.value:

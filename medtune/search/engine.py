@@ -127,8 +127,10 @@ class _Messages(_InDriver, FIFOScheduler):
         number = trial.config["trial"]
         if number not in self.run.live:
             return TrialScheduler.STOP
-        trial.run_metadata.num_failures = 0  # only deaths without an epoch between them count
-        goes_on = self.run.message(number, json.loads(result["message"]))
+        message = json.loads(result["message"])
+        if message.get("epoch") not in self.run.live[number].values:  # what is told again after a death is no gain
+            trial.run_metadata.num_failures = 0
+        goes_on = self.run.message(number, message)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:

@@ -1,0 +1,161 @@
+"""Sweeps small enough for a test, run in this process: no Ray, no MLflow, some 0.1 s a trial."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medtune.config.read import read_sweep
+from medtune.config.sweep import SweepConfig
+from medtune.search.events import Watcher
+from medtune.search.folder import SweepFolder
+from medtune.search.ledger import Entry, Ledger
+from medtune.search.pruning import Pruner, build_pruner
+from medtune.search.resources import Share
+from medtune.search.run import SweepRun
+from medtune.search.sweep import JobMaker, load_search_data, longest
+from medtune.search.worker import Job, Message, SearchData, run_job
+
+TINY = """\
+sweep: tiny
+data: {dataset: phantom-binary, difficulty: 0.3, train_fraction: 0.1}
+trial:
+  epochs: 3
+  batch_size: {choice: [16, 32]}
+  model: {name: smallcnn, dropout: {uniform: [0, 0.5]}}
+  optimizer:
+    choice:
+      - {name: adam, lr: {log_uniform: [1.0e-4, 1.0e-2]}}
+      - {name: sgd, lr: {log_uniform: [1.0e-3, 0.1]}, momentum: {uniform: [0.5, 0.99]}}
+  precision: float32
+search: {sampler: random, trials: 5}
+pruning: {name: asha, grace_epochs: 1, reduction_factor: 3}
+keep: {weights: 2}
+"""
+
+
+class Killed(Exception):
+    """The end of a driver that nobody was told of."""
+
+
+class _Stopped(BaseException):
+    """The end of a trial in its worker, as an engine brings it about."""
+
+
+class TinySweeps:
+    """Makes tiny sweeps and runs them."""
+
+    text = TINY
+
+    def __init__(self, where: Path) -> None:
+        self.file = where / "tiny.yaml"
+        self.file.write_text(TINY)
+        self._data: dict[str, SearchData] = {}
+
+    def config(self, *overrides: str, text: str = TINY) -> SweepConfig:
+        """The configuration of a text, the tiny sweep unless another is given, with `key=value` overrides."""
+        path = self.file.with_name("some.yaml")
+        path.write_text(text)
+        return read_sweep(path, overrides)
+
+    def create(self, path: Path, *overrides: str) -> SweepFolder:
+        folder = SweepFolder.create(path, self.config(*overrides))
+        folder.unlock()
+        return folder
+
+    def open(self, folder: SweepFolder, *watchers: Watcher, pruner: Pruner | None = None) -> SweepRun:
+        """The driver of a folder, as after each start of a sweep."""
+        config = folder.config()
+        return SweepRun(
+            folder,
+            config,
+            Ledger(folder.ledger, folder.sweep_id, config),
+            pruner or build_pruner(config.pruning, config.direction, longest(config.trial)),
+            JobMaker(config, Share("cpu", 1, 0.0, 1)),
+            self.data(config).val.labels,
+            watchers,
+        )
+
+    def data(self, config: SweepConfig) -> SearchData:
+        """What `load_search_data` gives, made once for each kind."""
+        key = f"{config.data.model_dump_json()} {config.seed}"
+        if key not in self._data:
+            self._data[key] = load_search_data(config)
+        return self._data[key]
+
+    def run(self, run: SweepRun, messages: int = 10**9) -> None:
+        """Runs the jobs one by one; after so many messages the driver is killed, before it has seen the next one."""
+        data, left = self.data(run.config), messages
+
+        def report(message: Message) -> None:
+            nonlocal left
+            if not left:
+                raise _Stopped
+            left -= 1
+            # what goes through an engine is text
+            if not run.message(job.trial, json.loads(json.dumps(message))) or run.stopping:
+                raise _Stopped
+
+        while (job := run.next_job()) is not None:
+            with suppress(_Stopped):
+                run_job(Job(**json.loads(json.dumps(asdict(job)))), data, report)
+            if not left:
+                raise Killed
+        run.close()
+
+    def run_killed(self, folder: SweepFolder, messages: int, *watchers: Watcher) -> SweepRun:
+        run = self.open(folder, *watchers)
+        with pytest.raises(Killed):
+            self.run(run, messages)
+        return run
+
+    def entries(self, folder: SweepFolder) -> list[Entry]:
+        return Ledger(folder.ledger, folder.sweep_id, folder.config()).entries()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinySweeps:
+    return TinySweeps(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def finished_once(tiny: TinySweeps, tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+    """A finished sweep, to be looked at and not touched: five trials, some of them pruned."""
+    folder = tiny.create(tmp_path_factory.mktemp("finished") / "runs" / "tiny")
+    tiny.run(tiny.open(folder))
+    return folder
+
+
+@pytest.fixture
+def finished(finished_once: SweepFolder, tmp_path: Path) -> SweepFolder:
+    """A copy of it, to do with as a test likes."""
+    shutil.copytree(finished_once.path, tmp_path / "runs" / "tiny")
+    return SweepFolder(tmp_path / "runs" / "tiny")
+
+
+@pytest.fixture
+def killed_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[None]]:
+    """`with killed_in(owner, name, call=1):` what is in there dies in that call of the function, instead of it."""
+
+    @contextmanager
+    def killed(owner: object, name: str, call: int = 1) -> Iterator[None]:
+        real, calls = getattr(owner, name), 0
+
+        def cut(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                raise KeyboardInterrupt
+            return real(*args, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, cut)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return killed

@@ -1,0 +1,72 @@
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medtune import final_test
+from medtune.data.splits import load_sealed_test
+from medtune.evaluation.intervals import auroc_interval
+from medtune.evaluation.metrics import evaluate, probabilities
+from medtune.final_test import run_final_test
+from medtune.retrain import plan_retrain, retrain
+from medtune.search.folder import FolderError, SweepFolder
+
+
+@pytest.fixture(scope="module")
+def retrained_once(finished_once: SweepFolder, tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+    path = tmp_path_factory.mktemp("retrained") / "tiny"
+    shutil.copytree(finished_once.path, path)
+    folder = SweepFolder(path)
+    retrain(folder, folder.config(), plan_retrain(folder, folder.config(), 2, 1), lambda *_: None)
+    return folder
+
+
+@pytest.fixture
+def retrained(retrained_once: SweepFolder, tmp_path: Any) -> SweepFolder:
+    shutil.copytree(retrained_once.path, tmp_path / "tiny")
+    return SweepFolder(tmp_path / "tiny")
+
+
+def test_numbers_are_those_of_evaluation_on_the_test_split(retrained: SweepFolder) -> None:
+    config = retrained.config()
+    result = run_final_test(retrained, config)
+    labels = load_sealed_test(config.data).labels
+    for index, name in enumerate(["model", "model-1"]):
+        with np.load(retrained.retrained / name / "test.npz") as kept:
+            logits = kept["logits"]
+            np.testing.assert_array_equal(kept["labels"], labels)
+        assert logits.dtype == np.float32 and logits.shape == (240, 2)
+        plain = evaluate(logits, labels, "binary")
+        for metric in ("auroc", "accuracy", "ece"):
+            assert result["seeds"][metric]["each"][index] == pytest.approx(plain[metric])
+        if index == 0:
+            interval = auroc_interval(probabilities(logits, "binary"), labels, "binary")
+            assert result["auroc"] == {"value": interval.value, "low": interval.low, "high": interval.high}
+            assert (result["brier"], result["nll"]) == (plain["brier"], plain["loss"])
+            assert result["ece"]["low"] <= result["ece"]["value"] <= result["ece"]["high"]
+    assert result["cases"] == 240 and result["looks"] == 1 and result["model"] == "model"
+    assert result["seeds"]["auroc"]["mean"] == pytest.approx(np.mean(result["seeds"]["auroc"]["each"]))
+    assert json.loads((retrained.path / "test.json").read_text()) == result
+
+
+def test_a_second_look_gives_the_same_numbers_and_is_counted(retrained: SweepFolder) -> None:
+    first = run_final_test(retrained, retrained.config())
+    (retrained.path / "test.json").unlink()  # nobody can take a look back
+    second = run_final_test(retrained, retrained.config())
+    assert (first.pop("looks"), second.pop("looks")) == (1, 2)
+    assert first == second
+
+
+def test_a_look_that_crashed_is_a_look(retrained: SweepFolder, killed_in: Any) -> None:
+    with killed_in(final_test, "load_sealed_test"):
+        run_final_test(retrained, retrained.config())
+    assert run_final_test(retrained, retrained.config())["looks"] == 2
+
+
+def test_without_a_model_the_seal_stays(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(final_test, "load_sealed_test", lambda data: pytest.fail("opened"))
+    with pytest.raises(FolderError, match="retrain"):
+        run_final_test(finished, finished.config())
+    monkeypatch.undo()

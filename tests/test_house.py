@@ -1,0 +1,187 @@
+"""What holds for the whole house: libraries in their rooms, the seal, the verbs, the files to start from."""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+from medtune import final_test
+from medtune.cli.verbs import app
+from medtune.config.read import read_sweep
+from medtune.config.sweep import SweepConfig
+from medtune.data import splits
+from medtune.data.catalogue import dataset_info
+from medtune.final_test import run_final_test
+from medtune.retrain import plan_retrain, retrain
+from medtune.search.folder import SweepFolder
+from medtune.search.summary import Summary
+
+HOUSE = Path(__file__).parents[1]
+MODULES = sorted((HOUSE / "medtune").rglob("*.py"))
+ROOMS = {
+    "ray": {"search/engine.py", "search/pruning.py"},
+    "optuna": {"search/ledger.py", "search/sampler.py"},
+    "mlflow": {f"tracking/{path.name}" for path in (HOUSE / "medtune" / "tracking").glob("*.py")},
+}
+OPENERS = {"final_test.py", "data/splits.py"}  # who may name the function that opens the sealed test
+SWEEPS = sorted((HOUSE / "sweeps").glob("*.yaml"))
+REAL_DATA = HOUSE.parent / "shared" / "data"
+
+
+def where(path: Path) -> str:
+    return str(path.relative_to(HOUSE / "medtune"))
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, in functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+@pytest.mark.parametrize("library", ROOMS)
+def test_ray_optuna_and_mlflow_only_in_their_rooms(library: str) -> None:
+    users = {where(path) for path in MODULES if any(name.split(".")[0] == library for name in imported(path))}
+    assert users and users <= ROOMS[library]
+
+
+def test_there_is_no_pickle() -> None:
+    for path in MODULES:
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert not roots & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}, path
+        assert "allow_pickle=True" not in path.read_text() and "weights_only=False" not in path.read_text(), path
+        assert "torch.load(" not in path.read_text() and "torch.save(" not in path.read_text(), path
+
+
+def test_training_knows_no_engine() -> None:
+    for path in (HOUSE / "medtune" / "training").glob("*.py"):
+        assert not any(name.startswith(("medtune.search", "medtune.tracking")) for name in imported(path)), path
+
+
+class TestTheSealedTest:
+    def test_nobody_but_the_final_test_can_open_it(self) -> None:
+        for path in MODULES:
+            names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+            names |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+            opens = "load_sealed_test" in names or any(name.endswith("load_sealed_test") for name in imported(path))
+            assert not opens or where(path) in OPENERS, path
+
+    def test_and_no_worker_imports_the_final_test(self) -> None:
+        for room in ("search", "training", "data", "evaluation", "models", "config"):
+            for path in (HOUSE / "medtune" / room).glob("*.py"):
+                assert not any(name.startswith("medtune.final_test") for name in imported(path)), path
+        assert not any("final_test" in name for name in imported(HOUSE / "medtune" / "retrain.py"))
+
+    def test_a_whole_sweep_reads_nothing_of_it_before_the_final_test(
+        self, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made, real_make = [], splits.make_phantom
+        monkeypatch.setattr(
+            splits, "make_phantom", lambda task, name, *rest: _note(made, name) or real_make(task, name, *rest)
+        )
+        _whole_way(tiny, tmp_path, lambda: made, "data.difficulty=0.35")  # made for this test alone
+
+    @pytest.mark.skipif(not (REAL_DATA / "breastmnist.npz").exists(), reason="breastmnist.npz is not there")
+    def test_nor_of_a_file(self, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        decoded, real_read = [], np.lib.format.read_array
+
+        def read(stream: Any, **options: Any) -> np.ndarray:
+            decoded.append(Path(str(getattr(stream, "name", "-"))).stem.split("_")[0])
+            return real_read(stream, **options)
+
+        monkeypatch.setattr(np.lib.format, "read_array", read)
+        data = f"data={{dataset: breastmnist, root: {REAL_DATA}, train_fraction: 0.1}}"
+        _whole_way(tiny, tmp_path, lambda: [name for name in decoded if name in splits.SPLITS], data)
+
+
+def _note(made: list[str], name: str) -> None:
+    made.append(name)
+
+
+def _whole_way(tiny: Any, tmp_path: Path, opened: Callable[[], list[str]], *overrides: str) -> None:
+    """A sweep, its summary, a retrained model, and then the test; `opened`: the splits that were opened so far."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splits, "load_sealed_test", lambda data: pytest.fail("the seal is broken"))
+        patch.setattr(final_test, "load_sealed_test", lambda data: pytest.fail("the seal is broken"))
+        folder = tiny.create(tmp_path / "tiny", "search.trials=2", "trial.epochs=2", *overrides)
+        config = folder.config()
+        tiny.run(tiny.open(folder))
+        Summary(folder, config).as_json()
+        retrain(folder, config, plan_retrain(folder, config, None, 1), lambda *_: None)
+    assert set(opened()) == {"train", "val"}
+    run_final_test(folder, config)
+    assert set(opened()) == {"train", "val", "test"}
+
+
+def _verbs(group: typer.Typer, before: str = "") -> Iterator[str]:
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield before + (command.name or command.callback.__name__)
+    for below in group.registered_groups:
+        assert below.typer_instance is not None
+        yield from _verbs(below.typer_instance, f"{before}{below.name} ")
+
+
+def _verbs_of_the_readme() -> set[str]:
+    """Of the table whose rows begin with `medtune VERB`; a row may name several of a group: `data list` · `info`."""
+    found: set[str] = set()
+    groups = {group.name for group in app.registered_groups}
+    for row in re.findall(r"^\| (`medtune .*?) \|", (HOUSE / "README.md").read_text(), flags=re.MULTILINE):
+        group = ""
+        for code in re.findall(r"`([^`]+)`", row):
+            words = code.removeprefix("medtune ").split()
+            if words[0] in groups:
+                group = words.pop(0) + " "
+            found.add(f"{group}{words[0]}")
+    return found
+
+
+def test_every_verb_is_in_the_readme_and_every_verb_of_the_readme_exists() -> None:
+    assert _verbs_of_the_readme() == set(_verbs(app))
+
+
+def test_every_file_of_the_readmes_tree_is_there() -> None:
+    (tree,) = re.findall(r"^```\n(sweeps/.*?)^```", (HOUSE / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    above: dict[int, Path] = {-2: HOUSE}
+    for line in tree.splitlines():
+        name = line.split()[0]
+        depth = len(line) - len(line.lstrip())
+        parent = above[max(level for level in above if level < depth)]
+        above = {level: path for level, path in above.items() if level < depth} | {depth: parent / name}
+        assert (parent / name).exists(), line
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_file_runs_small(path: Path, tiny: Any, tmp_path: Path) -> None:
+    small = ["search.trials=2", "trial.epochs=1", "pruning={name: none}", "data.train_fraction=0.1"]
+    folder = SweepFolder.create(tmp_path / "small", _with_data(read_sweep(path, small)))
+    folder.unlock()
+    tiny.run(tiny.open(folder))
+    entries = tiny.entries(folder)
+    assert [entry.state for entry in entries] == ["complete"] * 2
+    assert all(0 < entry.value <= 1 for entry in entries)
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_file_names_the_schema_and_itself(path: Path) -> None:
+    assert path.read_text().startswith("# yaml-language-server: $schema=../medtune.schema.json\n")
+    assert read_sweep(path).sweep == path.stem
+
+
+def _with_data(config: SweepConfig) -> SweepConfig:
+    """The real set where it lies beside the checkout, else the phantom of its task."""
+    info = dataset_info(config.data.dataset)
+    if info.made:
+        return config
+    there = (REAL_DATA / f"{info.flag}.npz").exists() and config.data.size == 28
+    change = {"root": str(REAL_DATA)} if there else {"dataset": f"phantom-{info.task}"}
+    return config.model_copy(update={"data": config.data.model_copy(update=change)})

@@ -1,0 +1,291 @@
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+
+from medtune.search.folder import SweepFolder
+from medtune.tracking import mirror, retrained
+from medtune.tracking.mirror import Mirror, drain
+from medtune.tracking.server import tracking_uri
+from medtune.tracking.spool import Spool, TrialSpool
+from medtune.tracking.tracker import Tracker
+
+FAILING = "[{name: adam, lr: {log_uniform: [1.0e-4, 1.0e-2]}}, {name: sgd, lr: 1.0e+9, momentum: {uniform: [0, 0.9]}}]"
+OVERRIDES = (
+    f"trial.optimizer={{choice: {FAILING}}}",
+    "search={sampler: random, trials: 5, start_with: [{optimizer: {name: sgd}}]}",
+    "pruning={name: none}",
+)
+TAGS = {"sweep": "tiny", "dataset": "phantom-binary", "size": 28, "git_commit": ""}
+
+
+@pytest.fixture(scope="module")
+def sweep(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+    """Five trials, of which the second failed and the last was interrupted, resumed and interrupted again."""
+    folder = tiny.create(tmp_path_factory.mktemp("mirrored") / "runs" / "tiny", *OVERRIDES)
+    spool = Spool(folder.tracking / "spool.jsonl")
+    for messages in (11, 2):  # trials 0, 2, 3 have three epochs, trial 1 a failure: both end within trial 4
+        run = tiny.run_killed(folder, messages, TrialSpool(spool, TAGS))
+        run.interrupt()
+        run.close()
+    assert [entry.state for entry in tiny.entries(folder)] == [
+        "complete",
+        "failed",
+        "complete",
+        "complete",
+        "unfinished",
+    ]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mirrored(sweep: SweepFolder) -> SweepFolder:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(sweep.path.parent)
+        assert drain(sweep)
+    return sweep
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing may be written to where we are."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    yield
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def client(folder: SweepFolder) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri(folder.config().tracking, folder.path))
+
+
+def runs(folder: SweepFolder) -> dict[str, Run]:
+    """All runs of the sweep by our keys; every key once."""
+    experiment = client(folder).get_experiment_by_name("medtune")
+    found = client(folder).search_runs(
+        [experiment.experiment_id], f"tags.`medtune.sweep_id` = '{folder.sweep_id}'", max_results=1000
+    )
+    keys = [run.data.tags["medtune.run"] for run in found]
+    assert len(set(keys)) == len(keys)
+    return dict(zip(keys, found, strict=True))
+
+
+def points(folder: SweepFolder, run: Run) -> dict[str, list[tuple[int, float, int]]]:
+    """Step, value and time of every point by name, in MLflow's order."""
+    history = {name: client(folder).get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+    return {name: [(one.step, one.value, one.timestamp) for one in found] for name, found in history.items()}
+
+
+def artifacts(folder: SweepFolder, run: Run) -> set[str]:
+    return {file.path for file in client(folder).list_artifacts(run.info.run_id)}
+
+
+def everything(folder: SweepFolder) -> dict[str, Any]:
+    """All of a sweep that MLflow can tell."""
+    return {
+        key: (
+            run.info.status,
+            run.data.params,
+            points(folder, run),
+            artifacts(folder, run),
+            len(run.inputs.dataset_inputs),
+        )
+        for key, run in runs(folder).items()
+    }
+
+
+class TestAMirroredSweep:
+    def test_a_parent_run_and_a_child_for_each_trial(self, mirrored: SweepFolder) -> None:
+        found = runs(mirrored)
+        assert set(found) == {"sweep", *(f"trial-{number:04d}" for number in range(5))}
+        parent = found.pop("sweep")
+        assert parent.info.run_name == "tiny" and "mlflow.parentRunId" not in parent.data.tags
+        assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {parent.info.run_id}
+        assert (mirrored.tracking / "parent_run_id").read_text() == parent.info.run_id
+
+    def test_statuses(self, mirrored: SweepFolder) -> None:
+        states = {key: (run.info.status, run.data.tags.get("medtune.state")) for key, run in runs(mirrored).items()}
+        assert states == {
+            "sweep": ("KILLED", None),
+            "trial-0000": ("FINISHED", "complete"),
+            "trial-0001": ("FAILED", "failed"),
+            "trial-0002": ("FINISHED", "complete"),
+            "trial-0003": ("FINISHED", "complete"),
+            "trial-0004": ("KILLED", "unfinished"),
+        }
+        assert all(run.info.end_time for run in runs(mirrored).values())
+        assert "diverged" in runs(mirrored)["trial-0001"].data.tags["medtune.note"]
+
+    def test_tags(self, mirrored: SweepFolder) -> None:
+        tags = runs(mirrored)["trial-0004"].data.tags
+        assert tags["medtune.sweep"] == "tiny" and tags["medtune.trial"] == "4" and tags["medtune.attempt"] == "2"
+        assert tags["medtune.dataset"] == "phantom-binary" and tags["medtune.size"] == "28"
+        assert tags["medtune.sweep_id"] == mirrored.sweep_id and tags["medtune.seed"].isdigit()
+
+    def test_params_are_what_is_swept_by_names_without_branches(self, mirrored: SweepFolder) -> None:
+        found = runs(mirrored)
+        assert found["sweep"].data.params == {}
+        adam = {"batch_size", "model.dropout", "optimizer.name", "optimizer.lr"}
+        assert found["trial-0000"].data.params.keys() == adam
+        assert found["trial-0001"].data.params.keys() == adam | {"optimizer.momentum"}
+        assert found["trial-0000"].data.params["optimizer.lr"] == "0.001"
+
+    def test_every_point_once_and_in_order_with_the_epoch_as_its_step(self, mirrored: SweepFolder) -> None:
+        for number in range(5):
+            found = points(mirrored, runs(mirrored)[f"trial-{number:04d}"])
+            records = mirrored.epochs(number)
+            assert len(records) == {1: 0, 4: 2}.get(number, 3)
+            for name in ("train/loss", "val/auroc", "val/loss", "val/ece", "val/accuracy", "lr", "epoch_seconds"):
+                expected = [(record["epoch"], record[name], int(record["at"] * 1000)) for record in records]
+                assert found.get(name, []) == expected
+
+    def test_the_best_epoch(self, mirrored: SweepFolder, tiny: Any) -> None:
+        for entry in tiny.entries(mirrored)[2:4]:
+            metrics = runs(mirrored)[f"trial-{entry.number:04d}"].data.metrics
+            assert (metrics["best/auroc"], metrics["best/epoch"]) == (entry.value, entry.best_epoch)
+
+    def test_there_are_not_too_many_metrics(self, mirrored: SweepFolder) -> None:
+        assert all(len(run.data.metrics) <= 40 for run in runs(mirrored).values())
+        assert not [name for run in runs(mirrored).values() for name in run.data.metrics if "test" in name]
+
+    def test_artifacts(self, mirrored: SweepFolder) -> None:
+        found = runs(mirrored)
+        assert artifacts(mirrored, found["sweep"]) == {"sweep.yaml"}
+        assert artifacts(mirrored, found["trial-0001"]) == {"config.yaml"}
+        for number in (0, 2, 3):
+            expected = {"config.yaml", "epochs.jsonl", "validation.npz", "reliability.png", "roc.png"}
+            assert artifacts(mirrored, found[f"trial-{number:04d}"]) == expected
+        assert (mirrored.path.parent / "mlartifacts").is_dir()
+
+    def test_the_data_is_an_input(self, mirrored: SweepFolder) -> None:
+        (given,) = runs(mirrored)["trial-0000"].inputs.dataset_inputs
+        assert given.dataset.name == "phantom-binary" and len(given.dataset.digest) == 32
+
+    def test_carrying_over_again_changes_nothing(self, mirrored: SweepFolder) -> None:
+        before = everything(mirrored)
+        (mirrored.tracking / "state").unlink()
+        (mirrored.tracking / "parent_run_id").unlink()
+        assert drain(mirrored)
+        assert everything(mirrored) == before
+        assert (mirrored.tracking / "parent_run_id").exists()
+        assert drain(mirrored)
+
+
+@pytest.fixture
+def spooled(tiny: Any, tmp_path: Path) -> SweepFolder:
+    """One short trial that waits in the spool."""
+    folder = tiny.create(tmp_path / "runs" / "tiny", "trial.epochs=1", "search.trials=1")
+    tiny.run(tiny.open(folder, TrialSpool(Spool(folder.tracking / "spool.jsonl"), TAGS)))
+    return folder
+
+
+def point_to(folder: SweepFolder, uri: str | None) -> None:
+    config = folder.config()
+    folder.write_config(config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": uri})}))
+
+
+def test_a_server_that_is_away_is_given_up_and_a_later_sync_has_everything(
+    spooled: SweepFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point_to(spooled, "http://me:secret@127.0.0.1:9")
+    started = time.monotonic()
+    assert not drain(spooled, patience=0.3)
+    assert time.monotonic() - started < 15
+    assert "secret" not in capsys.readouterr().err
+    point_to(spooled, None)
+    assert drain(spooled)
+    assert {key: run.info.status for key, run in runs(spooled).items()} == {
+        "sweep": "FINISHED",
+        "trial-0000": "FINISHED",
+    }
+    assert len(points(spooled, runs(spooled)["trial-0000"])["val/auroc"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [("log_inputs", 1), ("log_batch", 1), ("log_inputs", 2), ("log_artifacts", 1), ("set_terminated", 2)],
+)
+def test_killed_in_any_call_it_goes_on_to_the_same_end(
+    name: str, call: int, spooled: SweepFolder, killed_in: Any
+) -> None:
+    with killed_in(mlflow.MlflowClient, name, call):
+        Mirror(spooled).carry_over()
+    assert drain(spooled)
+    trial, parent = runs(spooled)["trial-0000"], runs(spooled)["sweep"]
+    assert (parent.info.status, trial.info.status) == ("FINISHED", "FINISHED")
+    assert trial.data.params["optimizer.lr"] == "0.001" and len(trial.inputs.dataset_inputs) == 1
+    assert len(points(spooled, trial)["val/auroc"]) == 1
+    assert {"validation.npz", "roc.png"} <= artifacts(spooled, trial)
+    assert (spooled.tracking / "parent_run_id").read_text() == parent.info.run_id
+
+
+def test_two_sweeps_of_one_name_never_meet(tiny: Any, spooled: SweepFolder) -> None:
+    other = tiny.create(spooled.path.parent / "other", "trial.epochs=1", "search.trials=1")
+    tiny.run(tiny.open(other, TrialSpool(Spool(other.tracking / "spool.jsonl"), TAGS)))
+    assert drain(spooled) and drain(other)
+    ids = [{run.info.run_id for run in runs(folder).values()} for folder in (spooled, other)]
+    assert len(ids[0]) == len(ids[1]) == 2 and not ids[0] & ids[1]
+
+
+def test_a_given_database_has_its_artifacts_beside_it(spooled: SweepFolder, tmp_path: Path) -> None:
+    point_to(spooled, f"sqlite:///{tmp_path}/mine/tracking.db")
+    (tmp_path / "mine").mkdir()
+    assert drain(spooled)
+    assert "roc.png" in artifacts(spooled, runs(spooled)["trial-0000"])
+
+
+def test_a_password_does_not_go_into_the_artifacts(spooled: SweepFolder, tmp_path: Path) -> None:
+    uri = "postgresql://me:secret@db/mlflow"
+    point_to(spooled, uri)
+    (tmp_path / "staged").mkdir()
+    Mirror(spooled)._stage(spooled.path, ("sweep.yaml",), tmp_path / "staged")
+    text = (tmp_path / "staged" / "sweep.yaml").read_text()
+    assert "secret" not in text and "postgresql://me:***@db/mlflow" in text
+
+
+def test_retrained_models_and_test_numbers_are_runs_of_their_own(
+    tiny: Any, spooled: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class InThisProcess(Tracker):
+        def __enter__(self) -> "InThisProcess":
+            return self
+
+        def __exit__(self, *_: Any) -> None:
+            assert drain(self.folder)
+
+    monkeypatch.setattr(retrained, "Tracker", InThisProcess)
+    from medtune.retrain import plan_retrain
+
+    config, said = spooled.config(), []
+    retrained.retrain_tracked(spooled, config, plan_retrain(spooled, config, 2, 1), said.append)
+    assert len(said) == 2 and "model 1, epoch 1 of 1: " in said[1]
+    result = retrained.test_tracked(spooled, config)
+    found = runs(spooled)
+    assert set(found) == {"sweep", "trial-0000", "retrain-0", "retrain-1"}
+    for index in (0, 1):
+        run = found[f"retrain-{index}"]
+        assert run.data.metrics["test/auroc"] == result["seeds"]["auroc"]["each"][index]
+        assert run.info.status == "FINISHED" and run.data.tags["medtune.looks"] == "1"
+        assert run.data.tags["mlflow.parentRunId"] == found["sweep"].info.run_id
+        assert artifacts(spooled, run) == {"model.safetensors", "model.json", "test.json"}
+    assert "test/auroc" not in found["trial-0000"].data.metrics
+
+
+@pytest.mark.slow
+def test_two_processes_can_make_the_default_database_at_once(tiny: Any, spooled: SweepFolder) -> None:
+    other = tiny.create(spooled.path.parent / "other", "trial.epochs=1", "search.trials=1")
+    tiny.run(tiny.open(other, TrialSpool(Spool(other.tracking / "spool.jsonl"), TAGS)))
+    command = [sys.executable, "-m", mirror.__name__]
+    both = [
+        subprocess.Popen([*command, str(folder.path)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for folder in (spooled, other)
+    ]
+    errors = [process.communicate(timeout=90)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert len(runs(spooled)) == len(runs(other)) == 2
