@@ -18,7 +18,7 @@ import optuna
 
 from medtune.config.read import read_sweep
 from medtune.data import Split
-from medtune.search import engine
+from medtune.search import cluster, engine
 from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.pruning import build_pruner
@@ -62,7 +62,7 @@ def sweep(trials: int, out: Path) -> tuple[float, float, float, int]:
     config = read_sweep(file, [f"search.trials={trials}"])
     folder = SweepFolder.create(out / "runs" / "cost", config)
     data = SearchData("none", *[Split(np.zeros((2, 28, 28), np.uint8), np.array([0, 1]))] * 2)
-    cpus, _ = engine.start(config.cluster)
+    cpus, _ = cluster.start(config.cluster)
     share = plan_shares(config.resources, cpus, 0, 28)
     with Tracker(folder, config) as tracker:
         ledger = Ledger(folder.ledger, folder.sweep_id, config)
@@ -72,7 +72,7 @@ def sweep(trials: int, out: Path) -> tuple[float, float, float, int]:
         started, used = time.perf_counter(), time.process_time()
         engine.run_trials(run, data, share, do_nothing)
         wall, driver = time.perf_counter() - started, time.process_time() - used
-        engine.stop()
+        cluster.stop()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return driver, children.ru_utime + children.ru_stime, wall, sum(len(e.values) for e in ledger.entries())
 

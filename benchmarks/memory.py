@@ -16,7 +16,7 @@ import psutil
 
 from medtune.config.read import read_sweep
 from medtune.data import Split
-from medtune.search import engine
+from medtune.search import cluster, engine
 from medtune.search.events import EpochEnded, Watcher
 from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
@@ -63,12 +63,12 @@ def private_memory(megabytes: int) -> Largest:
         images = np.zeros((megabytes * 10**6 // SIDE**2, SIDE, SIDE), np.uint8)
         split = Split(images, np.zeros(len(images), np.int64))
         seen = Largest()
-        cpus, gpus = engine.start(config.cluster)
+        cpus, gpus = cluster.start(config.cluster)
         share = plan_shares(config.resources, cpus, gpus, SIDE)
         ledger, jobs = Ledger(folder.ledger, folder.sweep_id, config), JobMaker(config, share)
         run = SweepRun(folder, config, ledger, KeepAll(), jobs, split.labels[:1], [seen])
         engine.run_trials(run, SearchData("memory", split, Split(images[:1], split.labels[:1])), share, read_all)
-        engine.stop()
+        cluster.stop()
     return seen
 
 

@@ -19,8 +19,9 @@ from medtune.data.splits import Split, data_md5, load_search_splits
 from medtune.models.build import empty_model
 from medtune.models.classifier import Classifier
 from medtune.search.attempts import Attempts
+from medtune.search.entries import best_entry
 from medtune.search.folder import FolderError, SweepFolder, write_whole
-from medtune.search.ledger import Ledger, best_entry
+from medtune.search.ledger import Ledger
 from medtune.search.run import versions
 from medtune.training.checkpoint import decode, encode, encode_weights, load_weights
 from medtune.training.device import detect_device, resolve_precision

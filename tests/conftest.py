@@ -12,9 +12,10 @@ import pytest
 
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
+from medtune.search.entries import Entry
 from medtune.search.events import Watcher
 from medtune.search.folder import SweepFolder
-from medtune.search.ledger import Entry, Ledger
+from medtune.search.ledger import Ledger
 from medtune.search.pruning import Pruner, build_pruner
 from medtune.search.resources import Share
 from medtune.search.run import SweepRun

@@ -24,7 +24,7 @@ from medtune.search.summary import Summary
 HOUSE = Path(__file__).parents[1]
 MODULES = sorted((HOUSE / "medtune").rglob("*.py"))
 ROOMS = {
-    "ray": {"search/engine.py", "search/pruning.py"},
+    "ray": {"search/cluster.py", "search/engine.py", "search/pruning.py"},
     "optuna": {"search/ledger.py", "search/sampler.py"},
     "mlflow": {f"tracking/{path.name}" for path in (HOUSE / "medtune" / "tracking").glob("*.py")},
 }

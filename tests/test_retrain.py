@@ -10,8 +10,8 @@ import torch
 from medtune.data.batches import to_device
 from medtune.data.splits import load_search_splits
 from medtune.retrain import Plan, load_model, plan_retrain, retrain, retrained_models
+from medtune.search.entries import best_entry
 from medtune.search.folder import FolderError, SweepFolder
-from medtune.search.ledger import best_entry
 from medtune.training.loop import EpochRecord, Training, predict_logits
 from medtune.training.seeds import RETRAINED, trial_seed
 

@@ -57,10 +57,10 @@ def _threads() -> str:
 
 
 def _ray(cluster: Cluster) -> str:
-    from medtune.search import engine
+    from medtune.search.cluster import start, stop
 
-    cpus, gpus = engine.start(cluster)
-    engine.stop()
+    cpus, gpus = start(cluster)
+    stop()
     return f"starts; {cpus} CPUs, {gpus} GPUs"
 
 

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -11,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from medtune.search.entries import Entry
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
-from medtune.search.ledger import Entry
 
 ROWS = 12
 FIRST_TRIALS = 3  # tell little about the time: they are seldom pruned
@@ -28,16 +29,20 @@ class Row:
 
 
 class Progress(Watcher):
-    """Counts, ranks, and tells how long it will take. `past`: the trials of earlier starts of the sweep."""
+    """Counts, ranks, and tells how long it will take."""
 
-    def __init__(self, wanted: int, metric: str, direction: str, past: list[Entry]) -> None:
-        self.wanted, self.metric = wanted, metric
+    def __init__(self, metric: str, direction: str) -> None:
+        self.wanted, self.metric = 0, metric
         self.sign = 1 if direction == "max" else -1
-        self.rows = {
-            e.number: Row(e.number, e.state, e.best_epoch or 0, e.value) for e in past if e.state != "unfinished"
-        }
-        self.ended_before = len(self.rows)
+        self.rows: dict[int, Row] = {}
+        self.ended_before = 0
         self.first_epoch = math.nan
+
+    def opened(self, wanted: int, past: Sequence[Entry]) -> None:
+        self.wanted = wanted
+        ended = [entry for entry in past if entry.state != "unfinished"]
+        self.rows = {e.number: Row(e.number, e.state, e.best_epoch or 0, e.value) for e in ended}
+        self.ended_before = len(ended)
 
     @property
     def ended(self) -> int:
@@ -110,7 +115,7 @@ class LiveTable(Progress):
         bar = Table.grid(padding=(0, 1))
         pruned = sum(row.state == "pruned" for row in self.rows.values())
         words = f"{self.ended} of {self.wanted} trials, {pruned} pruned, {self.time_left()} left"
-        words = words if self.rows else "starting the workers"
+        words = words if self.rows else "starting"
         bar.add_row(ProgressBar(self.wanted, self.ended, width=40), words)
         return Group(table, bar)
 
@@ -123,9 +128,9 @@ class LiveTable(Progress):
         return running + others[: ROWS - len(running)]
 
 
-def watch(wanted: int, metric: str, direction: str, past: list[Entry]) -> LiveTable | Lines:
+def watch(metric: str, direction: str) -> LiveTable | Lines:
     """The right one for where stderr goes; to be used in a `with`."""
-    return (LiveTable if sys.stderr.isatty() else Lines)(wanted, metric, direction, past)
+    return (LiveTable if sys.stderr.isatty() else Lines)(metric, direction)
 
 
 def in_words(seconds: float) -> str:

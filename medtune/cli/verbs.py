@@ -56,17 +56,15 @@ def resume(
 def _run(folder: Any, config: Any, json: bool) -> None:
     """Runs what the folder lacks, and says what came of it."""
     from medtune.cli.progress import watch
-    from medtune.cli.text import command, print_json, summary_lines
-    from medtune.search.plan import wanted_trials
-    from medtune.search.summary import Summary
     from medtune.search.sweep import run_sweep
     from medtune.tracking.tracker import Tracker
 
     started = time.monotonic()
-    past = Summary(folder, config).entries
-    shown = watch(wanted_trials(config), config.search.metric, config.direction, past)
-    with Tracker(folder, config) as tracker, shown as progress:
+    with Tracker(folder, config) as tracker, watch(config.search.metric, config.direction) as progress:
         finished = run_sweep(folder, config, [tracker.watcher(), progress])
+    from medtune.cli.text import command, print_json, summary_lines
+    from medtune.search.summary import Summary
+
     summary, seconds = Summary(folder, config), time.monotonic() - started
     text = [
         *summary_lines(summary),

@@ -1,7 +1,6 @@
 """Ray Tune, which runs the trials of a `SweepRun`: jobs out through a searcher, messages back through a scheduler."""
 
 import json
-import logging
 import os
 import signal
 import tempfile
@@ -11,23 +10,18 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-# Ray reads these when it is imported
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # uv would copy the checkout and start workers anew
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Tune reads these when it is imported
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the folder and the tracker have all of it
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours leaves the sweep resumable
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1000000000"  # nothing is ever restored from Ray's own state
 os.environ["TUNE_WARN_THRESHOLD_S"] = "1000000000"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no tables of its own
 
-import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from medtune.config.sweep import Cluster
 from medtune.search.resources import Share
 from medtune.search.run import SweepRun
 from medtune.search.worker import Job, Message, SearchData, run_job
@@ -38,32 +32,21 @@ SAME_SIGNAL = 1.0  # seconds within which a second one is an echo: a wrapper lik
 DEATHS = 3  # of a worker that a trial survives without an epoch gained between them
 
 
-def start(cluster: Cluster) -> tuple[int, int]:
-    """Starts Ray on this machine, or joins the cluster. How many CPUs and GPUs there are."""
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    ray.init(
-        address=cluster.address,
-        include_dashboard=None if cluster.address else False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    there = ray.cluster_resources()
-    return int(there.get("CPU", 1)), int(there.get("GPU", 0))
-
-
-def stop() -> None:
-    ray.shutdown()
-
-
 def run_trials(run: SweepRun, data: SearchData, share: Share, work: Work = run_job) -> None:
     """Runs jobs until the sweep wants no more, or is to stop. The data goes once into the object store.
 
     work: what a worker does with a job; of the module level, so that workers can import it.
     """
-    trainable = tune.with_parameters(_trainable, data=data, work=work)
+
+    def trainable(config: dict[str, Any], data: SearchData) -> None:
+        # as one text: Ray would look at every value, flatten and copy it
+        work(Job(**json.loads(config["job"])), data, lambda message: tune.report({"message": json.dumps(message)}))
+
+    # a function within a function travels by value: workers need not import this module and the driver's half of search
+    with_data = tune.with_parameters(trainable, data=data)
     with tempfile.TemporaryDirectory(prefix="medtune-") as throwaway, _signals(run):
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus}),
+            tune.with_resources(with_data, {"cpu": share.cpus, "gpu": share.gpus}),
             tune_config=tune.TuneConfig(
                 num_samples=10**9,  # the searcher says when it is enough
                 max_concurrent_trials=share.concurrent,
@@ -85,11 +68,6 @@ def run_trials(run: SweepRun, data: SearchData, share: Share, work: Work = run_j
             tuner.fit()
         finally:
             run.close()
-
-
-def _trainable(config: dict[str, Any], data: SearchData, work: Work) -> None:
-    # as one text: Ray would look at every value, flatten and copy it
-    work(Job(**json.loads(config["job"])), data, lambda message: tune.report({"message": json.dumps(message)}))
 
 
 class _InDriver:

@@ -1,9 +1,10 @@
 """What others may watch of a sweep: its tracker, its live table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from medtune.search.ledger import State
+from medtune.search.entries import Entry, State
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class TrialEnded:
 
 class Watcher:
     """Sees everything and does nothing."""
+
+    def opened(self, wanted: int, past: Sequence[Entry]) -> None: ...
 
     def trial_started(self, event: TrialStarted) -> None: ...
 

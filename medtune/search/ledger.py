@@ -2,10 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import optuna
 from optuna.storages import JournalStorage
@@ -14,9 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from medtune.config.default import Point
 from medtune.config.sweep import SweepConfig
+from medtune.search.entries import Entry, State, best_epoch_of
 from medtune.search.sampler import build_sampler, ledger_params, suggest
 
-State = Literal["complete", "pruned", "failed", "unfinished"]
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -24,19 +21,6 @@ _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "unfinished",
 }
 _TOLD: dict[State, TrialState] = {state: told for told, state in _STATES.items()}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A trial as the ledger knows it. `values`: the metric by epoch; `value`: at the best epoch; nan where there is
-    none. `note`: why it failed."""
-
-    number: int
-    state: State
-    values: Mapping[int, float] = field(default_factory=dict)
-    value: float = math.nan
-    best_epoch: int | None = None
-    note: str = ""
 
 
 class Ledger:
@@ -102,7 +86,7 @@ class Ledger:
 
     def _entry(self, trial: FrozenTrial) -> Entry:
         values = {epoch: value for epoch, value in trial.intermediate_values.items() if not math.isnan(value)}
-        best_epoch = _best_epoch(values, self.config.direction)
+        best_epoch = best_epoch_of(values, self.config.direction)
         return Entry(
             number=trial.number,
             state=_STATES[trial.state],
@@ -111,19 +95,3 @@ class Ledger:
             best_epoch=best_epoch,
             note=trial.user_attrs.get("note", ""),
         )
-
-
-def _best_epoch(values: Mapping[int, float], direction: str) -> int | None:
-    """The first epoch with the best value."""
-    if not values:
-        return None
-    sign = 1 if direction == "max" else -1
-    return max(sorted(values), key=lambda epoch: sign * values[epoch])
-
-
-def best_entry(entries: Sequence[Entry], direction: str) -> Entry | None:
-    """The complete trial with the best value, the first of equals; of those with any value where none is complete."""
-    known = [entry for entry in entries if not math.isnan(entry.value) and entry.state != "failed"]
-    candidates = [entry for entry in known if entry.state == "complete"] or known
-    sign = 1 if direction == "max" else -1
-    return max(candidates, key=lambda entry: sign * entry.value, default=None)

@@ -14,9 +14,10 @@ import numpy as np
 from medtune.config.default import Point, default_point, start_points, swept_values, trial_config
 from medtune.config.sweep import SweepConfig
 from medtune.search.attempts import Attempts
+from medtune.search.entries import Entry, State
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
 from medtune.search.folder import SweepFolder
-from medtune.search.ledger import Entry, Ledger, State
+from medtune.search.ledger import Ledger
 from medtune.search.pruning import Pruner
 from medtune.search.sampler import grid
 from medtune.search.worker import Job, Message
@@ -53,6 +54,7 @@ class SweepRun:
         self.deadline = math.inf
         self._take_up_the_past()
         self._presets = self._preset_points()
+        self._tell(lambda watcher: watcher.opened(self.wanted, list(self._past.values())))
 
     # ---------------------------------------------------------------- what comes next
 

@@ -8,8 +8,9 @@ from medtune.data.catalogue import dataset_info
 from medtune.evaluation.intervals import Interval, auroc_interval
 from medtune.evaluation.metrics import probabilities
 from medtune.evaluation.pictures import logits_of_epoch
+from medtune.search.entries import Entry, State, best_entry
 from medtune.search.folder import SweepFolder
-from medtune.search.ledger import Entry, Ledger, State, best_entry
+from medtune.search.ledger import Ledger
 from medtune.search.run import DEFAULT_TRIAL
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "unfinished")

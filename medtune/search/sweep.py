@@ -13,7 +13,6 @@ from medtune.data.fetch import fetch
 from medtune.data.splits import Split, load_search_splits, stratified_subset
 from medtune.search.events import Watcher
 from medtune.search.folder import FolderError, SweepFolder
-from medtune.search.ledger import Ledger
 from medtune.search.resources import Share, plan_shares
 from medtune.search.worker import Job, SearchData
 from medtune.training.device import resolve_precision
@@ -38,6 +37,8 @@ def reopen_sweep(path: Path, trials: int | None = None) -> tuple[SweepFolder, Sw
     folder.lock()
     config = folder.config()
     if trials is not None:
+        from medtune.search.ledger import Ledger
+
         had = len(Ledger(folder.ledger, folder.sweep_id, config).entries())
         if trials < had:
             folder.unlock()
@@ -49,18 +50,20 @@ def reopen_sweep(path: Path, trials: int | None = None) -> tuple[SweepFolder, Sw
 
 def run_sweep(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watcher] = ()) -> bool:
     """Runs what the ledger lacks. Whether the sweep is complete: not interrupted and within its budget."""
-    with ThreadPoolExecutor(max_workers=1) as beside:  # Ray takes seconds to start, and mostly waits
+    from medtune.search import cluster
+
+    with ThreadPoolExecutor(max_workers=2) as beside:  # Ray takes seconds to start, and mostly waits
+        starting = beside.submit(cluster.start, config.cluster)
         loading = beside.submit(load_search_data, config)
-        from medtune.search import engine
+        from medtune.search.engine import run_trials
 
         try:
-            cpus, gpus = engine.start(config.cluster)
-            share = plan_shares(config.resources, cpus, gpus, config.data.size)
+            share = plan_shares(config.resources, *starting.result(), config.data.size)
             data = loading.result()
             run = _sweep_run(folder, config, data, share, watchers)
-            engine.run_trials(run, data, share)
+            run_trials(run, data, share)
         finally:
-            engine.stop()
+            cluster.stop()
     return not run.stopping
 
 
@@ -76,6 +79,7 @@ def load_search_data(config: SweepConfig) -> SearchData:
 def _sweep_run(
     folder: SweepFolder, config: SweepConfig, data: SearchData, share: Share, watchers: Sequence[Watcher]
 ) -> Any:
+    from medtune.search.ledger import Ledger
     from medtune.search.pruning import build_pruner
     from medtune.search.run import SweepRun
 

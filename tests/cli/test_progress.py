@@ -8,14 +8,19 @@ import pytest
 from rich.console import Console
 
 from medtune.cli.progress import Lines, LiveTable, Progress, in_words, watch
+from medtune.search.entries import Entry
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted
-from medtune.search.ledger import Entry
 
 PAST = [
     Entry(0, "complete", {1: 0.7, 2: 0.8}, 0.8, 2),
     Entry(1, "failed", note="training diverged"),
     Entry(2, "unfinished", {1: 0.9}, 0.9, 1),
 ]
+
+
+def opened(shown: Any, wanted: int, past: list[Entry]) -> Any:
+    shown.opened(wanted, past)
+    return shown
 
 
 def started(number: int, **swept: Any) -> TrialStarted:
@@ -33,7 +38,7 @@ def tell(shown: Progress, number: int, *values: float, state: Any = "complete", 
 
 
 def test_a_line_for_each_trial_that_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    with Lines(4, "val/auroc", "max", []) as shown:
+    with opened(Lines("val/auroc", "max"), 4, []) as shown:
         tell(shown, 0, 0.7, 0.8, 0.75)
         tell(shown, 1, 0.6, state="pruned")
         tell(shown, 2, state="failed")
@@ -47,21 +52,21 @@ def test_a_line_for_each_trial_that_ends(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_less_may_be_better(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = Lines(2, "val/auroc", "min", [])
+    shown = opened(Lines("val/auroc", "min"), 2, [])
     tell(shown, 0, 0.7)
     tell(shown, 1, 0.6)
     assert shown.best is shown.rows[1]
 
 
 def test_the_past_counts_and_an_unfinished_trial_does_not() -> None:
-    shown = Lines(5, "val/auroc", "max", PAST)
+    shown = opened(Lines("val/auroc", "max"), 5, PAST)
     assert shown.ended == 2 and shown.best is shown.rows[0] and shown.time_left() == "..."
     tell(shown, 2, 0.9)
     assert shown.ended == 3 and shown.best is shown.rows[2]
 
 
 def test_a_resumed_trial_is_shown_with_its_best_epoch_though_that_lies_before_the_kill() -> None:
-    shown = Lines(5, "val/auroc", "max", PAST)
+    shown = opened(Lines("val/auroc", "max"), 5, PAST)
     shown.trial_started(started(2))
     shown.epoch_ended(EpochEnded(2, 2, 0.0, {"val/auroc": 0.5}))
     shown.trial_ended(TrialEnded(2, "complete", 1, {"val/auroc": 0.9}))
@@ -69,14 +74,14 @@ def test_a_resumed_trial_is_shown_with_its_best_epoch_though_that_lies_before_th
 
 
 def test_nan_is_never_the_best() -> None:
-    shown = Progress(2, "val/auroc", "max", [])
+    shown = opened(Progress("val/auroc", "max"), 2, [])
     tell(shown, 0, math.nan, 0.4)
     tell(shown, 1, math.nan)
     assert shown.best is shown.rows[0] and shown.rows[0].value == 0.4
 
 
 def test_the_time_left_is_from_the_pace_of_this_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Progress(12, "val/auroc", "max", PAST)  # two have ended before
+    shown = opened(Progress("val/auroc", "max"), 12, PAST)  # two have ended before
     now = 1000.0
     monkeypatch.setattr(time, "time", lambda: now)
     for number in range(3, 8):
@@ -87,14 +92,14 @@ def test_the_time_left_is_from_the_pace_of_this_start(monkeypatch: pytest.Monkey
 
 
 def test_nobody_knows_the_time_left_where_all_have_failed() -> None:
-    shown = Progress(20, "val/auroc", "max", [])
+    shown = opened(Progress("val/auroc", "max"), 20, [])
     for number in range(10):
         tell(shown, number, state="failed")
     assert shown.time_left() == "..."
 
 
 def test_the_live_table() -> None:
-    table = LiveTable(30, "val/auroc", "max", PAST[:2])
+    table = opened(LiveTable("val/auroc", "max"), 30, PAST[:2])
     for number in range(2, 20):
         tell(table, number, number / 100, state="pruned" if number % 2 else "complete", lr=number / 1000)
     table.trial_started(started(20, **{"optimizer.name": "adam", "optimizer.lr": 0.00123456, "flip": True}))
@@ -108,9 +113,9 @@ def test_the_live_table() -> None:
 
 
 def test_lines_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(watch(1, "val/auroc", "max", []), Lines)
+    assert isinstance(watch("val/auroc", "max"), Lines)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert isinstance(watch(1, "val/auroc", "max", []), LiveTable)
+    assert isinstance(watch("val/auroc", "max"), LiveTable)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from medtune.config.default import Point, default_point, trial_config
 from medtune.config.space import resolve
 from medtune.config.sweep import SweepConfig
-from medtune.search.ledger import Entry, Ledger, best_entry
+from medtune.search.entries import Entry, best_entry
+from medtune.search.ledger import Ledger
 from medtune.search.sampler import grid
 
 GRID = """\

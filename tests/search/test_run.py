@@ -13,9 +13,9 @@ from medtune.config.default import default_point, trial_config
 from medtune.data.batches import to_device
 from medtune.models.build import empty_model
 from medtune.search.attempts import Attempts
+from medtune.search.entries import best_entry
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
 from medtune.search.folder import FolderError, SweepFolder
-from medtune.search.ledger import best_entry
 from medtune.search.run import SweepRun
 from medtune.search.sweep import reopen_sweep
 from medtune.search.worker import run_job
