@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import typer
 
-from medtune import final_test
+from medtune import unseal as unsealing
 from medtune.cli.verbs import app
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
 from medtune.data import splits
 from medtune.data.catalogue import dataset_info
-from medtune.final_test import run_final_test
 from medtune.retrain import plan_retrain, retrain
 from medtune.search.folder import SweepFolder
 from medtune.search.summary import Summary
+from medtune.unseal import unseal
 
 HOUSE = Path(__file__).parents[1]
 MODULES = sorted((HOUSE / "medtune").rglob("*.py"))
@@ -28,7 +28,7 @@ ROOMS = {
     "optuna": {"search/ledger.py", "search/sampler.py"},
     "mlflow": {f"tracking/{path.name}" for path in (HOUSE / "medtune" / "tracking").glob("*.py")},
 }
-OPENERS = {"final_test.py", "data/splits.py"}  # who may name the function that opens the sealed test
+OPENERS = {"unseal.py", "data/splits.py"}  # who may name the function that opens the sealed test
 SWEEPS = sorted((HOUSE / "sweeps").glob("*.yaml"))
 REAL_DATA = HOUSE.parent / "shared" / "data"
 
@@ -75,13 +75,13 @@ class TestTheSealedTest:
             opens = "load_sealed_test" in names or any(name.endswith("load_sealed_test") for name in imported(path))
             assert not opens or where(path) in OPENERS, path
 
-    def test_and_no_worker_imports_the_final_test(self) -> None:
+    def test_and_no_worker_imports_the_unsealing(self) -> None:
         for room in ("search", "training", "data", "evaluation", "models", "config"):
             for path in (HOUSE / "medtune" / room).glob("*.py"):
-                assert not any(name.startswith("medtune.final_test") for name in imported(path)), path
-        assert not any("final_test" in name for name in imported(HOUSE / "medtune" / "retrain.py"))
+                assert not any(name.startswith("medtune.unseal") for name in imported(path)), path
+        assert not any("unseal" in name for name in imported(HOUSE / "medtune" / "retrain.py"))
 
-    def test_a_whole_sweep_reads_nothing_of_it_before_the_final_test(
+    def test_a_whole_sweep_reads_nothing_of_it_before_the_unsealing(
         self, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made, real_make = [], splits.make_phantom
@@ -111,14 +111,14 @@ def _whole_way(tiny: Any, tmp_path: Path, opened: Callable[[], list[str]], *over
     """A sweep, its summary, a retrained model, and then the test; `opened`: the splits that were opened so far."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splits, "load_sealed_test", lambda data: pytest.fail("the seal is broken"))
-        patch.setattr(final_test, "load_sealed_test", lambda data: pytest.fail("the seal is broken"))
+        patch.setattr(unsealing, "load_sealed_test", lambda data: pytest.fail("the seal is broken"))
         folder = tiny.create(tmp_path / "tiny", "search.trials=2", "trial.epochs=2", *overrides)
         config = folder.config()
         tiny.run(tiny.open(folder))
         Summary(folder, config).as_json()
         retrain(folder, config, plan_retrain(folder, config, None, 1), lambda *_: None)
     assert set(opened()) == {"train", "val"}
-    run_final_test(folder, config)
+    unseal(folder, config)
     assert set(opened()) == {"train", "val", "test"}
 
 

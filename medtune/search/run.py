@@ -79,7 +79,7 @@ class SweepRun:
     @property
     def stopping(self) -> bool:
         """Whether the sweep is to end now, with what runs left unfinished."""
-        return self.interrupted or time.time() > self.deadline
+        return self.interrupted or time.monotonic() > self.deadline
 
     def interrupt(self) -> None:
         self.interrupted = True

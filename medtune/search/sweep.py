@@ -93,7 +93,7 @@ def _sweep_run(
         watchers,
     )
     if config.budget.hours is not None:
-        run.deadline = time.time() + config.budget.hours * SECONDS_AN_HOUR
+        run.deadline = time.monotonic() + config.budget.hours * SECONDS_AN_HOUR
     return run
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from medtune.config.sweep import SweepConfig
-from medtune.final_test import run_final_test
 from medtune.retrain import Plan, retrain
 from medtune.search.folder import SweepFolder
 from medtune.tracking.spool import SWEEP
 from medtune.tracking.tracker import Tracker
 from medtune.training.loop import EpochRecord
+from medtune.unseal import unseal
 
 FILES = ("model.safetensors", "model.json")
 
@@ -40,7 +40,7 @@ _SAID = ("train/loss", "val/auroc", "val/ece")
 
 def test_tracked(folder: SweepFolder, config: SweepConfig) -> dict[str, Any]:
     """Opens the sealed test, and gives the retrained runs their test numbers."""
-    result = run_final_test(folder, config)
+    result = unseal(folder, config)
     with Tracker(folder, config) as tracker:
         for index in range(len(result["seeds"]["auroc"]["each"])):
             numbers = {f"test/{name}": result["seeds"][name]["each"][index] for name in ("auroc", "accuracy", "ece")}

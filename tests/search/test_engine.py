@@ -19,7 +19,7 @@ import psutil
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from medtune.search import engine
+from medtune.search import cluster, engine
 from medtune.search.folder import SweepFolder
 from medtune.search.resources import Share
 from medtune.search.worker import Job, Message, SearchData
@@ -232,10 +232,10 @@ def test_a_worker_that_dies_is_tried_again_while_it_gains_epochs(tiny: Any, tmp_
 
     run = tiny.open(folder)
     try:
-        engine.start(run.config.cluster)
+        cluster.start(run.config.cluster)
         engine.run_trials(run, tiny.data(run.config), Share("cpu", 1, 0.0, 2), work)
     finally:
-        engine.stop()
+        cluster.stop()
     first, second, third = tiny.entries(folder)
     assert (first.state, second.state, third.state) == ("complete", "complete", "failed")
     assert "died 3 times" in third.note and list(third.values) == [1]

@@ -51,6 +51,17 @@ class Recorder(Watcher):
         return [event for event in self.events if isinstance(event, TrialEnded)]
 
 
+class Counting:
+    """A pruner that stops nothing and writes down what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    def stop(self, trial: int, epoch: int, value: float) -> bool:
+        self.asked.append((trial, epoch))
+        return False
+
+
 class StopAll:
     """A pruner that stops everything."""
 
@@ -142,9 +153,9 @@ class TestWhatComesNext:
 
     def test_nothing_starts_after_an_interrupt_or_beyond_the_budget(self, tiny: Any, folder: SweepFolder) -> None:
         run = tiny.open(folder)
-        run.deadline = time.time() + 3600
+        run.deadline = time.monotonic() + 3600
         assert start(run) == 0 and not run.stopping
-        run.deadline = time.time() - 1
+        run.deadline = time.monotonic() - 1
         assert run.stopping and run.next_job() is None
         run = tiny.open(folder)
         run.interrupt()
@@ -169,12 +180,12 @@ class TestMessages:
         first = tiny.open(folder)
         number = start(first)
         say(first, number, 1, 0.7), say(first, number, 2, 0.6)
-        again = Recorder()
-        run = tiny.open(folder, again)
-        assert start(run) == number
+        again, pruner = Recorder(), Counting()
+        run = tiny.open(folder, again, pruner=pruner)
+        assert start(run) == number and pruner.asked == [(number, 1), (number, 2)]  # the past
         assert say(run, number, 1, 0.7) and say(run, number, 2, 0.6) and say(run, number, 3, 0.8)
         assert [record["epoch"] for record in folder.epochs(number)] == [1, 2, 3]
-        assert again.epochs() == [(0, 3)]
+        assert again.epochs() == [(0, 3)] and pruner.asked[2:] == [(number, 3)]
         assert tiny.entries(folder)[0].values == {1: 0.7, 2: 0.6, 3: 0.8}
 
     def test_an_epoch_that_reached_only_the_folder_reaches_the_ledger(

@@ -12,6 +12,7 @@ from medtune.search.attempts import Attempts
 from medtune.search.resources import Share
 from medtune.search.sweep import JobMaker
 from medtune.search.worker import Job, Message, SearchData, run_job
+from medtune.training.loop import Training
 
 EVERYTHING = (
     "trial.optimizer={name: adam, lr: 0.003}",
@@ -57,14 +58,21 @@ def messages(job: Job, data: SearchData, stop_after: int = 99) -> list[Message]:
 
 @pytest.mark.parametrize("overrides", [EVERYTHING, MOMENTUM], ids=["adam", "sgd"])
 def test_a_resumed_trial_equals_an_uninterrupted_one(
-    overrides: tuple[str, ...], make_job: Callable[..., Job], data: SearchData, tmp_path: Path
+    overrides: tuple[str, ...],
+    make_job: Callable[..., Job],
+    data: SearchData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job = make_job(*overrides)
     expected = messages(job, data)
     resumed = replace(job, storage=str(tmp_path / "resumed"))
+    trained, run_epoch = [], Training.run_epoch
+    monkeypatch.setattr(Training, "run_epoch", lambda self, val: trained.append(self.epoch + 1) or run_epoch(self, val))
     assert messages(resumed, data, stop_after=1) == expected[:1]
     assert messages(resumed, data, stop_after=2) == expected[:2]  # the first is told again
     assert messages(resumed, data) == expected
+    assert trained == [1, 2, 3]  # none of them twice
     assert [message["epoch"] for message in expected] == [1, 2, 3]
     assert [message["last"] for message in expected] == [False, False, True]
     last, again = Attempts(job.storage).last(), Attempts(resumed.storage).last()

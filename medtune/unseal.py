@@ -23,7 +23,7 @@ from medtune.training.loop import predict_logits
 BOOTSTRAP_SEED = 0
 
 
-def run_final_test(folder: SweepFolder, config: SweepConfig) -> dict[str, Any]:
+def unseal(folder: SweepFolder, config: SweepConfig) -> dict[str, Any]:
     """Opens the sealed test for all retrained models, and writes `test.json` and each model's `test.npz`.
 
     The numbers with intervals are those of the first model; `seeds` has every model's, and their mean.

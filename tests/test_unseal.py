@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medtune import final_test
+from medtune import unseal as unsealing
 from medtune.data.splits import load_sealed_test
 from medtune.evaluation.intervals import auroc_interval
 from medtune.evaluation.metrics import evaluate, probabilities
-from medtune.final_test import run_final_test
 from medtune.retrain import plan_retrain, retrain
 from medtune.search.folder import FolderError, SweepFolder
+from medtune.unseal import unseal
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def retrained(retrained_once: SweepFolder, tmp_path: Any) -> SweepFolder:
 
 def test_numbers_are_those_of_evaluation_on_the_test_split(retrained: SweepFolder) -> None:
     config = retrained.config()
-    result = run_final_test(retrained, config)
+    result = unseal(retrained, config)
     labels = load_sealed_test(config.data).labels
     for index, name in enumerate(["model", "model-1"]):
         with np.load(retrained.retrained / name / "test.npz") as kept:
@@ -52,21 +52,21 @@ def test_numbers_are_those_of_evaluation_on_the_test_split(retrained: SweepFolde
 
 
 def test_a_second_look_gives_the_same_numbers_and_is_counted(retrained: SweepFolder) -> None:
-    first = run_final_test(retrained, retrained.config())
+    first = unseal(retrained, retrained.config())
     (retrained.path / "test.json").unlink()  # nobody can take a look back
-    second = run_final_test(retrained, retrained.config())
+    second = unseal(retrained, retrained.config())
     assert (first.pop("looks"), second.pop("looks")) == (1, 2)
     assert first == second
 
 
 def test_a_look_that_crashed_is_a_look(retrained: SweepFolder, killed_in: Any) -> None:
-    with killed_in(final_test, "load_sealed_test"):
-        run_final_test(retrained, retrained.config())
-    assert run_final_test(retrained, retrained.config())["looks"] == 2
+    with killed_in(unsealing, "load_sealed_test"):
+        unseal(retrained, retrained.config())
+    assert unseal(retrained, retrained.config())["looks"] == 2
 
 
 def test_without_a_model_the_seal_stays(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(final_test, "load_sealed_test", lambda data: pytest.fail("opened"))
+    monkeypatch.setattr(unsealing, "load_sealed_test", lambda data: pytest.fail("opened"))
     with pytest.raises(FolderError, match="retrain"):
-        run_final_test(finished, finished.config())
+        unseal(finished, finished.config())
     monkeypatch.undo()
