@@ -9,7 +9,7 @@ from safetensors.torch import load, save, save_file
 from torch import Tensor, nn
 
 from medtune.training.loop import EpochRecord, Training
-from medtune.training.tensorfile import read_values, stamp
+from medtune.training.tensorfile import NHWC, read_values, stamp
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ def encode(training: Training) -> Checkpoint:
         "records": [asdict(record) for record in training.records],
         "best_epoch": training.best.epoch if training.best else None,
     }
-    return Checkpoint(_storable(tensors), stamp(values))
+    return Checkpoint(_as_in_memory(tensors), stamp(values))
 
 
 def decode(data: bytes, training: Training) -> None:
     """Brings a fresh training of the same configuration to where `encode` left the other."""
-    tensors, values = load(data), read_values(io.BytesIO(data))
+    tensors, values = _as_named(load(data)), read_values(io.BytesIO(data))
     training.model.load_state_dict(_part(tensors, "model."))
     training.streams.restore(_part(tensors, "stream."))
     _restore_optimizer(training.optimizer, _part(tensors, "optimizer."))
@@ -66,6 +66,26 @@ def load_weights(path: str, model: nn.Module) -> None:
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """On the CPU and contiguous: channels-last weights are not, and safetensors refuses those."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _as_in_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, channels-last weights as they lie: bringing them into order is half of the time of a checkpoint."""
+    stored = {}
+    for name, tensor in tensors.items():
+        lying = tensor.detach().cpu()
+        if lying.is_contiguous():
+            stored[name] = lying
+        else:
+            stored[name + NHWC] = lying.permute(0, 2, 3, 1).contiguous()
+    return stored
+
+
+def _as_named(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The way back from `_as_in_memory`."""
+    return {
+        name.removesuffix(NHWC): tensor.permute(0, 3, 1, 2) if name.endswith(NHWC) else tensor
+        for name, tensor in stored.items()
+    }
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 VERSION = 1
+NHWC = "@nhwc"  # behind the name of a tensor that is stored as it lies in memory, with its channels last
 DTYPES = {"F32": np.float32, "I64": np.int64}
 
 
@@ -26,18 +27,18 @@ def read_values(file: IO[bytes]) -> dict[str, Any]:
     return values
 
 
-def read_array(file: IO[bytes], name: str) -> np.ndarray:
-    """One array of a file, float32 or int64."""
-    header, start = _header(file)
-    begin, end = header[name]["data_offsets"]
-    file.seek(start + begin)
-    return np.frombuffer(file.read(end - begin), DTYPES[header[name]["dtype"]]).reshape(header[name]["shape"])
-
-
 def read_part(file: IO[bytes], prefix: str) -> dict[str, np.ndarray]:
-    """All arrays whose names begin with a prefix, by the rest of their names."""
-    header, _ = _header(file)
-    return {name.removeprefix(prefix): read_array(file, name) for name in header if name.startswith(prefix)}
+    """All arrays whose names begin with a prefix, float32 or int64, by the rest of their names."""
+    header, start = _header(file)
+    named = {name: header[name] for name in header if name.startswith(prefix)}
+    return {name[len(prefix) :].removesuffix(NHWC): _array(file, start, name, named[name]) for name in named}
+
+
+def _array(file: IO[bytes], start: int, name: str, entry: dict[str, Any]) -> np.ndarray:
+    begin, end = entry["data_offsets"]
+    file.seek(start + begin)
+    array = np.frombuffer(file.read(end - begin), DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if name.endswith(NHWC) else array
 
 
 def _header(file: IO[bytes]) -> tuple[dict[str, Any], int]:

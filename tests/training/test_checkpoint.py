@@ -17,7 +17,7 @@ from medtune.data.batches import DeviceSplit
 from medtune.training import loop, tensorfile
 from medtune.training.checkpoint import decode, encode, encode_weights, load_weights
 from medtune.training.loop import Training
-from medtune.training.tensorfile import read_array, read_values
+from medtune.training.tensorfile import read_part, read_values
 
 Trainings = Callable[..., Training]
 Splits = Callable[..., DeviceSplit]
@@ -189,7 +189,7 @@ def test_a_checkpoint_of_another_version_is_refused(
 def test_predictions_can_be_read_of_a_checkpoint_without_the_rest(trained: Training) -> None:
     file = io.BytesIO(encode(trained).to_bytes())
     for name, array in trained.predictions.arrays().items():
-        np.testing.assert_array_equal(read_array(file, f"predictions.{name}"), array, strict=True)
+        np.testing.assert_array_equal(read_part(file, "predictions.")[name], array, strict=True)
     assert trained.best is not None
     assert read_values(file)["best_epoch"] == trained.best.epoch
 
@@ -221,3 +221,11 @@ def test_weights_are_read_back_as_they_were(make_training: Trainings, tmp_path: 
     (tmp_path / "model.safetensors").write_bytes(encode_weights(model))
     load_weights(str(tmp_path / "model.safetensors"), other)
     assert all(torch.equal(tensor, other.state_dict()[key]) for key, tensor in model.state_dict().items())
+
+
+def test_weights_are_read_in_the_order_of_their_names_though_they_lie_otherwise(trained: Training) -> None:
+    found = read_part(io.BytesIO(encode(trained).to_bytes()), "model.")
+    weights = trained.model.state_dict()
+    assert any(not weight.is_contiguous() for weight in weights.values()) and found.keys() == weights.keys()
+    for name, weight in weights.items():
+        np.testing.assert_array_equal(found[name], weight.numpy(), strict=True)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 
 from medtune.training import tensorfile
-from medtune.training.tensorfile import read_array, read_part, read_values, stamp
+from medtune.training.tensorfile import read_part, read_values, stamp
 
 VALUES = {"records": [{"epoch": 1, "loss": 0.1 + 0.2}], "best_epoch": None}
 ARRAYS = {
@@ -35,7 +35,7 @@ def file(values: dict[str, object] = VALUES, **arrays: np.ndarray) -> Counting:
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_are_read_as_they_were_written(name: str) -> None:
-    found = read_array(file(), name)
+    found = read_part(file(), name)[""]
     assert found.dtype == ARRAYS[name].dtype
     np.testing.assert_array_equal(found, ARRAYS[name], strict=True)
 
@@ -57,13 +57,13 @@ def test_not_a_number_stays_so() -> None:
 def test_both_can_be_read_of_one_open_file_in_any_order() -> None:
     opened = file()
     for _ in range(2):
-        np.testing.assert_array_equal(read_array(opened, "epochs"), ARRAYS["epochs"])
+        np.testing.assert_array_equal(read_part(opened, "epochs")[""], ARRAYS["epochs"])
         assert read_values(opened)["best_epoch"] is None
 
 
 def test_only_the_asked_array_is_read() -> None:
     opened = file(large=np.zeros(1_000_000, np.float32), small=np.ones(3, np.float32))
-    read_array(opened, "small")
+    read_part(opened, "small")[""]
     assert opened.taken < 2000
 
 
