@@ -90,7 +90,8 @@ class Lines(Progress):
         row, best = self.rows[event.number], self.best
         result = event.note if event.state == "failed" else f"{self.metric} {_short(row.value)}"
         leader = f", best {_short(best.value)} (trial {best.number})" if best else ""
-        line = f"[{self.ended}/{self.wanted}] trial {row.number} {row.state} after {row.epoch} epochs: {result}{leader}"
+        trained = f"{row.epoch} epoch{'' if row.epoch == 1 else 's'}"
+        line = f"[{self.ended}/{self.wanted}] trial {row.number} {row.state} after {trained}: {result}{leader}"
         print(f"{line}, {self.time_left()} left", file=sys.stderr, flush=True)
 
 

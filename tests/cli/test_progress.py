@@ -46,7 +46,7 @@ def test_a_line_for_each_trial_that_ends(capsys: pytest.CaptureFixture[str]) -> 
     first, second, third = err.splitlines()
     assert out == ""
     assert first.startswith("[1/4] trial 0 complete after 3 epochs: val/auroc 0.8, best 0.8 (trial 0), ")
-    assert second.startswith("[2/4] trial 1 pruned after 1 epochs: val/auroc 0.6, best 0.8 (trial 0), ")
+    assert second.startswith("[2/4] trial 1 pruned after 1 epoch: val/auroc 0.6, best 0.8 (trial 0), ")
     assert third.startswith("[3/4] trial 2 failed after 0 epochs: why, best 0.8 (trial 0), ")
     assert [line.endswith(", ... left") for line in err.splitlines()] == [True, True, False]
 
