@@ -59,6 +59,7 @@ class Attempts:
 
     def current(self) -> int:
         """The number of the newest attempt; 0 before the first."""
+        self.fs.invalidate_cache()
         folders = [path.rsplit("attempt-", 1) for path in self.fs.glob(f"{self.root}/attempt-*")]
         return max((int(number) for _, number in folders if number.isdigit()), default=0)
 

@@ -81,6 +81,11 @@ class SweepRun:
         """Whether the sweep is to end now, with what runs left unfinished."""
         return self.interrupted or time.monotonic() > self.deadline
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do; a signal that comes after the last trial changes nothing."""
+        return not self.live and not self._unfinished and self.asked >= self.wanted
+
     def interrupt(self) -> None:
         self.interrupted = True
 
@@ -137,7 +142,7 @@ class SweepRun:
         """The engine has stopped: what still runs is unfinished, and stays so in the ledger."""
         for number, live in self.live.items():
             self._announce_end(number, "unfinished", live)
-        self._tell(lambda watcher: watcher.closed(self.stopping))
+        self._tell(lambda watcher: watcher.closed(not self.finished))
 
     def _announce_end(self, number: int, state: State, live: Live, note: str = "") -> None:
         best = live.logged[live.best_epoch] if live.best_epoch else {}

@@ -64,7 +64,7 @@ def run_sweep(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watch
             run_trials(run, data, share)
         finally:
             cluster.stop()
-    return not run.stopping
+    return bool(run.finished)
 
 
 def load_search_data(config: SweepConfig) -> SearchData:

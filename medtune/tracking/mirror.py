@@ -147,9 +147,13 @@ class Mirror:
 
     def _draw(self, staging: Path, epoch: int) -> None:
         info, path = dataset_info(self.config.data.dataset), staging / "validation.npz"
-        if path.exists():
+        if not path.exists():
+            return
+        try:
             with np.load(path, allow_pickle=False) as predictions:
                 draw_predictions(predictions, epoch, info.task, info.classes, staging)
+        except Exception as error:  # a trial without its pictures is better than a mirror that stands still
+            print(f"no pictures of {path.name} at epoch {epoch}: {error}", file=sys.stderr, flush=True)
 
     def _dataset(self) -> DatasetInput:
         data = self.config.data
