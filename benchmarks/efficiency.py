@@ -21,7 +21,7 @@ import torch.nn.functional as F
 
 from medtune.config.sweep import Data
 from medtune.config.trial import ModelConfig, TrialConfig
-from medtune.data.batches import normalise, to_device
+from medtune.data.batches import to_device
 from medtune.data.splits import load_search_splits
 from medtune.models.build import build_model
 from medtune.training.device import resolve_precision
@@ -43,9 +43,8 @@ def floor(options: argparse.Namespace) -> float:
     """Median seconds of a bare epoch, on one thread."""
     torch.set_num_threads(1)
     train, val = load_search_splits(Data(dataset="breastmnist", root=options.data))
-    images, labels = to_device(train.images, train.labels, "cpu").batch(slice(None))
-    inputs, _ = to_device(val.images, val.labels, "cpu").batch(slice(None))
-    images, inputs = normalise(images), normalise(inputs)
+    images, labels = to_device(train, "cpu").batch(slice(None))
+    inputs, _ = to_device(val, "cpu").batch(slice(None))
     generator = torch.Generator().manual_seed(0)
     model = build_model(ModelConfig(name=options.model, dropout=0.25), 1, 2, 28, generator)
     model = model.to(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from medtune.data.catalogue import dataset_info
+from medtune.data.catalogue import describe
 from medtune.evaluation.pictures import draw_predictions
 from medtune.search.folder import SweepFolder
 from medtune.search.summary import Summary
@@ -39,7 +39,7 @@ def main(path: Path) -> None:
     axes[0].spines[["top", "right"]].set_visible(False)
     axes[0].grid(alpha=0.3)
     axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    info, predictions = dataset_info(summary.config.data.dataset), folder.predictions(summary.best.number)
+    info, predictions = describe(summary.config.data), folder.predictions(summary.best.number)
     assert predictions is not None
     with tempfile.TemporaryDirectory() as drawn:
         draw_predictions(predictions, summary.best.best_epoch, info.task, info.classes, Path(drawn))

@@ -12,9 +12,9 @@ import torch
 
 from medtune.config.default import trial_config
 from medtune.config.sweep import SweepConfig
-from medtune.config.trial import TrialConfig
+from medtune.config.trial import METRICS, MultiStep, Plateau, TrialConfig
 from medtune.data.batches import DeviceSplit, to_device
-from medtune.data.catalogue import dataset_info
+from medtune.data.catalogue import describe
 from medtune.data.splits import Split, data_md5, load_search_splits
 from medtune.models.build import empty_model
 from medtune.models.classifier import Classifier
@@ -23,9 +23,12 @@ from medtune.search.entries import best_entry
 from medtune.search.folder import FolderError, SweepFolder, write_whole
 from medtune.search.ledger import Ledger
 from medtune.search.run import versions
+from medtune.search.sweep import check_data
 from medtune.training.checkpoint import decode, encode, encode_weights, load_weights
 from medtune.training.device import detect_device, resolve_precision
-from medtune.training.loop import EpochRecord, Objective, Training
+from medtune.training.loop import Training
+from medtune.training.progress import EpochRecord, Objective
+from medtune.training.schedules import plateaus
 from medtune.training.seeds import RETRAINED, trial_seed
 
 OnEpoch = Callable[[int, EpochRecord], None]  # which of the models, and its epoch
@@ -33,29 +36,45 @@ OnEpoch = Callable[[int, EpochRecord], None]  # which of the models, and its epo
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained. `stop`: the epoch after which it ends; the schedule is that of `config.epochs`."""
+    """What is trained. `stop`: the epoch after which it ends; the schedule is that of `config.epochs`. `select`: last
+    or best, the epoch whose weights are taken."""
 
     trial: int
     config: TrialConfig
     stop: int
     seeds: int
     train_on: str
+    select: str
 
 
 def plan_retrain(folder: SweepFolder, config: SweepConfig, seeds: int | None, epochs: int | None) -> Plan:
     """The winner so far, for as many epochs as its best one, or as asked. Raises FolderError where there is none."""
+    check_data(folder, config)
     ledger = Ledger(folder.ledger, folder.sweep_id, config)
     best = best_entry(ledger.entries(), config.direction)
     if best is None or best.best_epoch is None:
         raise FolderError(
             f"{folder.path} has no trial with a value yet: `medtune resume {folder.path}` goes on with it"
         )
-    winner = trial_config(config.trial, ledger.point(best.number))
+    winner = _alone(trial_config(config.trial, ledger.point(best.number)), folder.epochs(best.number), config)
     wanted = epochs or config.retrain.epochs
     if wanted is not None:
         winner = winner.model_copy(update={"epochs": wanted})
-    stop = wanted or best.best_epoch
-    return Plan(best.number, winner, stop, seeds or config.retrain.seeds, config.retrain.train_on)
+    stop = wanted or (winner.epochs if config.retrain.select == "best" else best.best_epoch)
+    return Plan(
+        best.number, winner, stop, seeds or config.retrain.seeds, config.retrain.train_on, config.retrain.select
+    )
+
+
+def _alone(winner: TrialConfig, records: list[dict[str, Any]], config: SweepConfig) -> TrialConfig:
+    """The configuration for a single model; a plateau that has no validation to look at falls where the trial's did."""
+    winner = winner.model_copy(update={"folds": None})
+    if not isinstance(winner.schedule, Plateau) or config.retrain.train_on == "train":
+        return winner
+    falls = plateaus(winner.schedule, [record[winner.schedule.metric] for record in records])
+    milestones = tuple(epoch / winner.epochs for epoch in falls)
+    schedule = MultiStep(milestones=milestones, gamma=winner.schedule.gamma, warmup=winner.schedule.warmup)
+    return winner.model_copy(update={"schedule": schedule})
 
 
 def retrain(folder: SweepFolder, config: SweepConfig, plan: Plan, on_epoch: OnEpoch) -> list[Path]:
@@ -64,10 +83,10 @@ def retrain(folder: SweepFolder, config: SweepConfig, plan: Plan, on_epoch: OnEp
     train, val = _splits(config, plan.train_on)
     paths = []
     for index in range(plan.seeds):
-        training = _training(config, plan, trial_seed(config.seed, RETRAINED + index), train)
-        _train(training, plan.stop, val, Attempts(str(folder.retrained / f"seed-{index}")), index, on_epoch)
+        training = new_training(config, plan, trial_seed(config.seed, RETRAINED + index), train)
+        _train(training, plan, val, Attempts(str(folder.retrained / f"seed-{index}")), index, on_epoch)
         path = folder.retrained / ("model" if index == 0 else f"model-{index}")
-        _write_model(path, training, describe(config, plan, training, index))
+        _write_model(path, training, model_description(config, plan, training, index))
         Attempts(str(folder.retrained / f"seed-{index}")).clear()
         paths.append(path)
     return paths
@@ -79,51 +98,57 @@ def _forget_another(folder: SweepFolder, plan: Plan) -> None:
     text = json.dumps({**asdict(plan), "config": plan.config.model_dump(mode="json")}, indent=2) + "\n"
     if not path.exists() or path.read_text() != text:
         shutil.rmtree(folder.retrained, ignore_errors=True)
+        shutil.rmtree(folder.path / "tensorboard" / "retrain", ignore_errors=True)
+        (folder.path / "test.json").unlink(missing_ok=True)
         folder.retrained.mkdir()
         write_whole(path, text.encode())
 
 
 def _splits(config: SweepConfig, train_on: str) -> tuple[DeviceSplit, DeviceSplit | None]:
     """What is trained on and, unless it is in there, what it is validated on."""
-    device = detect_device()
+    device, rgb = detect_device(), config.data.as_rgb
     train, val = load_search_splits(config.data)
     if train_on == "train":
-        return to_device(train.images, train.labels, device), to_device(val.images, val.labels, device)
+        return to_device(train, device, rgb), to_device(val, device, rgb)
     both = Split(np.concatenate([train.images, val.images]), np.concatenate([train.labels, val.labels]))
-    return to_device(both.images, both.labels, device), None
+    return to_device(both, device, rgb), None
 
 
-def _training(config: SweepConfig, plan: Plan, seed: int, train: DeviceSplit) -> Training:
-    info = dataset_info(config.data.dataset)
+def new_training(config: SweepConfig, plan: Plan, seed: int, train: DeviceSplit) -> Training:
+    info = describe(config.data)
     precision = resolve_precision(plan.config.precision, train.images.device.type)
-    objective = Objective(config.search.metric, config.direction)
+    objective = Objective(config.epoch_metric, METRICS[config.epoch_metric])
     return Training(plan.config, info.task, len(info.classes), train, seed, precision, objective)
 
 
 def _train(
-    training: Training, stop: int, val: DeviceSplit | None, attempts: Attempts, index: int, on_epoch: OnEpoch
+    training: Training, plan: Plan, val: DeviceSplit | None, attempts: Attempts, index: int, on_epoch: OnEpoch
 ) -> None:
     last = attempts.last()
     if last is not None:
         decode(attempts.read(last), training)
     attempt = attempts.begin()
-    while training.epoch < stop:
+    while training.epoch < plan.stop:
         on_epoch(index, training.run_epoch(val))
-        attempt.save(training.epoch, None, encode(training))
+        best_epoch = training.best.epoch if training.best and plan.select == "best" else None
+        attempt.save(training.epoch, best_epoch, encode(training))
+    best = attempts.of_epoch(training.best.epoch) if training.best and plan.select == "best" else None
+    if best is not None:
+        decode(attempts.read(best), training)
 
 
-def describe(config: SweepConfig, plan: Plan, training: Training, index: int) -> dict[str, Any]:
+def model_description(config: SweepConfig, plan: Plan, training: Training, index: int) -> dict[str, Any]:
     """All that is needed beside the weights to rebuild a model and to know where it is from."""
-    info = dataset_info(config.data.dataset)
+    info = describe(config.data)
     return {
         "format": 1,
-        "dataset": config.data.dataset,
+        "dataset": config.data.title,
         "data_md5": data_md5(config.data),
         "task": info.task,
         "classes": list(info.classes),
         "channels": training.train.channels,
         "size": training.train.size,
-        "normalise": {"mean": 0.5, "std": 0.5},
+        "normalise": {"mean": training.model.mean.flatten().tolist(), "std": training.model.std.flatten().tolist()},
         "precision": resolve_precision(plan.config.precision, training.device.type),
         "config": plan.config.model_dump(mode="json"),
         "sweep": config.sweep,
@@ -142,7 +167,7 @@ def _number(value: float) -> float | None:
 
 def _write_model(path: Path, training: Training, description: dict[str, Any]) -> None:
     path.mkdir(parents=True, exist_ok=True)
-    write_whole(path / "model.safetensors", encode_weights(training.model))
+    write_whole(path / "model.safetensors", encode_weights(training.evaluated))
     write_whole(path / "model.json", (json.dumps(description, indent=2) + "\n").encode())
 
 

@@ -1,6 +1,7 @@
 """The sealed test: opened here, for retrained models, and each opening is written into the ledger."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -8,14 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from medtune.config.sweep import SweepConfig
+from medtune.config.sweep import Data, SweepConfig
+from medtune.data import SplitName
 from medtune.data.batches import to_device
-from medtune.data.splits import Split, load_sealed_test
+from medtune.data.splits import Split, load_sealed_test, load_search_splits
 from medtune.evaluation.intervals import Interval, accuracy_interval, auroc_interval, ece_interval, ece_of_perfect
 from medtune.evaluation.metrics import evaluate, probabilities
+from medtune.evaluation.official import official_name, write_official
 from medtune.retrain import load_model, retrained_models
 from medtune.search.folder import SweepFolder, write_whole
 from medtune.search.ledger import Ledger
+from medtune.search.sweep import check_data
 from medtune.task import Task
 from medtune.training.device import detect_device
 from medtune.training.loop import predict_logits
@@ -24,30 +28,39 @@ BOOTSTRAP_SEED = 0
 
 
 def unseal(folder: SweepFolder, config: SweepConfig) -> dict[str, Any]:
-    """Opens the sealed test for all retrained models, and writes `test.json` and each model's `test.npz`.
+    """Opens the sealed test for all retrained models, and writes `test.json` and each model's `test.npz`; beside it
+    the predictions for train, val and test as `medmnist.Evaluator` writes them.
 
     The numbers with intervals are those of the first model; `seeds` has every model's, and their mean.
     """
     models = retrained_models(folder)
-    looks = Ledger(folder.ledger, folder.sweep_id, config).look()  # before it is opened: a crash is a look too
-    test = load_sealed_test(config.data)
-    measured = [_measure(path, test) for path in models]
-    result = {**measured[0], "looks": looks, "cases": len(test), "seeds": _over_seeds(measured)}
+    looks, splits = open_sealed(folder, config)
+    measured = [_measure(path, splits, config.data) for path in models]
+    result = {**measured[0], "looks": looks, "cases": len(splits["test"]), "seeds": _over_seeds(measured)}
     write_whole(folder.path / "test.json", (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
-def _measure(path: Path, test: Split) -> dict[str, Any]:
+def open_sealed(folder: SweepFolder, config: SweepConfig) -> tuple[int, dict[SplitName, Split]]:
+    """How many looks at the test this one makes, and all three splits. Raises FolderError, DataError."""
+    check_data(folder, config)
+    train, val = load_search_splits(config.data)
+    looks = Ledger(folder.ledger, folder.sweep_id, config).look()  # before it is opened: a crash is a look too
+    return looks, {"train": train, "val": val, "test": load_sealed_test(config.data)}
+
+
+def _measure(path: Path, splits: Mapping[SplitName, Split], data: Data) -> dict[str, Any]:
     model, description = load_model(path)
-    device = detect_device()
+    device, task = detect_device(), description["task"]
     autocast = torch.autocast(device, torch.bfloat16, enabled=description["precision"] == "bfloat16")
-    logits = predict_logits(model.to(device), to_device(test.images, test.labels, device), autocast)
-    np.savez(path / "test.npz", logits=logits, labels=test.labels)
-    return {
-        "model": path.name,
-        "trial": description["trial"],
-        **measure_logits(logits, test.labels, description["task"]),
-    }
+    model, logits = model.to(device), {}
+    for name, split in splits.items():
+        logits[name] = predict_logits(model, to_device(split, device, data.as_rgb), autocast)
+        shown = probabilities(logits[name], task)
+        write_official(path, official_name(data.title, data.size), name, shown, split.labels, task, path.name)
+    labels = splits["test"].labels
+    np.savez(path / "test.npz", logits=logits["test"], labels=labels)
+    return {"model": path.name, "trial": description["trial"], **measure_logits(logits["test"], labels, task)}
 
 
 def measure_logits(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, Any]:

@@ -8,7 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import platformdirs
 import pytest
+from PIL import Image
 
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
@@ -78,7 +81,6 @@ class TinySweeps:
             Ledger(folder.ledger, folder.sweep_id, config),
             pruner or build_pruner(config.pruning, config.direction, longest(config.trial)),
             JobMaker(config, Share("cpu", 1, 0.0, 1)),
-            self.data(config).val.labels,
             watchers,
         )
 
@@ -137,6 +139,30 @@ def finished(finished_once: SweepFolder, tmp_path: Path) -> SweepFolder:
     """A copy of it, to do with as a test likes."""
     shutil.copytree(finished_once.path, tmp_path / "runs" / "tiny")
     return SweepFolder(tmp_path / "runs" / "tiny")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache folder, for this test alone."""
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    return tmp_path / "cache" / "medtune"
+
+
+@pytest.fixture
+def make_pictures(tmp_path: Path) -> Callable[..., Path]:
+    """`make_pictures({"a": 4, "b": 5})`: a folder with so many grey PNGs of noise a class, named 0.png and so on."""
+
+    def make(classes: dict[str, int], name: str = "pictures", shape: tuple[int, ...] = (10, 12)) -> Path:
+        generator = np.random.default_rng(len(name))
+        for label, count in classes.items():
+            folder = tmp_path / name / label
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 256, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+        return tmp_path / name
+
+    return make
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def by_hand(folder: SweepFolder, plan: Plan, index: int = 0) -> dict[str, torch.Tensor]:
     """The weights of a training of the plan's configuration on train, up to its last epoch."""
-    train, val = (to_device(split.images, split.labels, "cpu") for split in load_search_splits(folder.config().data))
+    train, val = (to_device(split, "cpu") for split in load_search_splits(folder.config().data))
     training = Training(plan.config, "binary", 2, train, trial_seed(0, RETRAINED + index))
     for _ in range(plan.stop):
         training.run_epoch(val)
@@ -77,14 +77,14 @@ def test_what_lies_beside_the_weights_is_enough_to_rebuild_the_model(finished: S
     model, description = load_model(path)
     assert not model.training
     val = load_search_splits(config.data)[1]
-    logits = predict_logits(model, to_device(val.images, val.labels, "cpu"), NO_AUTOCAST)
+    logits = predict_logits(model, to_device(val, "cpu"), NO_AUTOCAST)
     from medtune.evaluation.metrics import evaluate
 
     for name, value in evaluate(logits, val.labels, "binary").items():
         assert description["metrics"][f"val/{name}"] == pytest.approx(value, abs=1e-6)
     assert description["classes"] == ["enhancing", "shadowing"] and description["task"] == "binary"
     assert (description["channels"], description["size"], description["epochs_trained"]) == (1, 28, 1)
-    assert description["normalise"] == {"mean": 0.5, "std": 0.5} and description["train_on"] == "train"
+    assert description["normalise"] == {"mean": [0.5], "std": [0.5]} and description["train_on"] == "train"
     assert description["seed"] == trial_seed(0, RETRAINED) and len(description["data_md5"]) == 32
 
 

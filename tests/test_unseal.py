@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from medmnist.evaluator import getACC, getAUC
 
 from medtune import unseal as unsealing
-from medtune.data.splits import load_sealed_test
+from medtune.data.splits import load_sealed_test, load_search_splits
 from medtune.evaluation.intervals import auroc_interval
 from medtune.evaluation.metrics import evaluate, probabilities
 from medtune.retrain import plan_retrain, retrain
@@ -70,3 +71,28 @@ def test_without_a_model_the_seal_stays(finished: SweepFolder, monkeypatch: pyte
     with pytest.raises(FolderError, match="retrain"):
         unseal(finished, finished.config())
     monkeypatch.undo()
+
+
+def test_the_official_files_lie_beside_each_model(retrained: SweepFolder) -> None:
+    unseal(retrained, retrained.config())
+    train, val = load_search_splits(retrained.config().data)
+    for name in ("model", "model-1"):
+        files = {path.name.split("_")[1]: path for path in (retrained.retrained / name).glob("*.csv")}
+        assert files.keys() == {"train", "val", "test"}
+        for split, cases in (("train", train), ("val", val)):
+            assert len(files[split].read_text().splitlines()) == len(cases)
+        with np.load(retrained.retrained / name / "test.npz") as kept:
+            wanted = probabilities(kept["logits"], "binary")
+            auc, acc = (get(kept["labels"], wanted, "binary-class") for get in (getAUC, getACC))
+        assert files["test"].name == f"phantom-binary_test_[AUC]{auc:.3f}_[ACC]{acc:.3f}@{name}.csv"
+        read = np.loadtxt(files["test"], delimiter=",")
+        np.testing.assert_allclose(read, np.column_stack([np.arange(240), wanted]), rtol=1e-12)
+
+
+def test_a_new_plan_takes_the_old_numbers_away_and_the_same_one_does_not(retrained: SweepFolder) -> None:
+    config = retrained.config()
+    unseal(retrained, config)
+    retrain(retrained, config, plan_retrain(retrained, config, 2, 1), lambda *_: None)
+    assert (retrained.path / "test.json").exists()
+    retrain(retrained, config, plan_retrain(retrained, config, 1, 1), lambda *_: None)
+    assert not (retrained.path / "test.json").exists()

@@ -1,17 +1,19 @@
 """The verbs on data sets."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medtune.config.sweep import Data
+from medtune.config.sweep import SIZES, Data
 
 data_app = typer.Typer(no_args_is_help=True, help="The data sets.")
 
 Name = Annotated[str, typer.Argument(help="a data set, as `medtune data list` names it", show_default=False)]
 Size = Annotated[int, typer.Option(help="pixels a side: 28, 64, 128 or 224")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object as the last line of stdout")]
 Root = Annotated[str | None, typer.Option(help="where the files are; the medmnist cache unless given")]
 
 
@@ -27,10 +29,14 @@ def list_() -> None:
 
 
 @data_app.command()
-def info(name: Name) -> None:
-    """What is known of a data set: classes, sizes, hashes, licence, traps."""
+def info(
+    name: Annotated[str, typer.Argument(help="a data set, or a folder that was imported", show_default=False)],
+) -> None:
+    """What is known of a data set: classes, sizes, hashes, licence, traps; of a folder, what its imports found."""
     from medtune.data.catalogue import dataset_info
 
+    if Path(name).is_dir():
+        return _print_readings(Path(name))
     found = dataset_info(name)
     cases = ", ".join(f"{split} {count}" for split, count in found.cases.items())
     print(f"{found.flag}: {found.title}, {found.task}, {'grey' if found.channels == 1 else 'colour'}, {cases}")
@@ -43,16 +49,69 @@ def info(name: Name) -> None:
         print(f"beware   {trap}")
 
 
+def _print_readings(folder: Path) -> None:
+    from medtune.cli.reading import reading_lines
+    from medtune.data import DataError
+    from medtune.data.folders import readings_of
+
+    readings = readings_of(folder)
+    if not readings:
+        raise DataError(f"{folder}: has not been read yet; `medtune data import {folder}` does it")
+    for path, reading in readings:
+        print("\n".join(reading_lines(path, reading)))
+
+
 @data_app.command()
 def fetch(name: Name, size: Size = 28, root: Root = None) -> None:
     """Download a data set if it is not there, and verify it."""
     from medtune.data.fetch import fetch as fetch_file
 
     def report(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done / 1e6:,.0f} of {total / 1e6:,.0f} MB", end="", file=sys.stderr, flush=True)
+        _show(f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
 
     print(f"{fetch_file(_data(name, size, root), report=report)}: whole, MD5 as published")
+
+
+def _show(progress: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{progress}", end="", file=sys.stderr, flush=True)
+
+
+@data_app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="one folder a class, or train/, val/, test/", show_default=False)],
+    size: Annotated[int, typer.Option(min=8, max=1024, help="pixels a side")] = 64,
+    exclude: Annotated[list[str] | None, typer.Option(help="a class that is left out; may be given again")] = None,
+    split: Annotated[str, typer.Option(help="train, val and test in proportion")] = "0.7,0.15,0.15",
+    out: Annotated[Path | None, typer.Option(help="an .npz file to write too", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Read a folder of pictures, and say what is in it and what is doubtful."""
+    from medtune.cli.reading import reading_lines, sweep_file_data
+    from medtune.cli.text import print_json
+    from medtune.data.folders import export, import_folder, reading_of
+
+    data = Data(folder=str(folder), size=size, exclude=tuple(exclude or ()), split=_proportions(split))
+    path = import_folder(data, lambda done, total: _show(f"{done:,} of {total:,} pictures"))
+    reading = reading_of(data)
+    if out is not None:
+        export(path, out)
+    print("\n".join(reading_lines(out or path, reading)), file=sys.stderr if json else sys.stdout)
+    if json:
+        about = {"file": str(out or path), "md5": reading.md5, "size": reading.size, **asdict(reading.found)}
+        print_json({**about, "data": sweep_file_data(reading)})
+
+
+def _proportions(text: str) -> tuple[float, float, float]:
+    from medtune.data import DataError
+
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError:
+        train = val = test = 0.0
+    if not 0 < min(train, val, test) <= max(train, val, test) < float("inf"):
+        raise DataError(f"--split {text}: write three numbers above 0, as 0.7,0.15,0.15")
+    return train, val, test
 
 
 @data_app.command()
@@ -77,7 +136,7 @@ def phantom(
 
 def _data(name: str, size: int, root: str | None) -> Data:
     from medtune.data import DataError
-    from medtune.data.catalogue import SIZES, dataset_info
+    from medtune.data.catalogue import dataset_info
 
     dataset_info(name)
     if size not in SIZES:

@@ -77,4 +77,4 @@ def _data(config: SweepConfig) -> str:
     from medtune.data.splits import load_search_splits
 
     train, val = load_search_splits(config.data)
-    return f"{config.data.dataset} at {config.data.size} px: {len(train)} train, {len(val)} validation cases, whole"
+    return f"{config.data.title} at {config.data.side} px: {len(train)} train, {len(val)} validation cases, whole"

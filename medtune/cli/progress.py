@@ -25,7 +25,7 @@ class Row:
 
     def __init__(self, number: int, state: str = "running", epoch: int = 0, value: float = math.nan) -> None:
         self.number, self.state, self.epoch, self.value = number, state, epoch, value
-        self.swept = ""
+        self.swept, self.violation = "", 0.0
 
 
 class Progress(Watcher):
@@ -42,6 +42,8 @@ class Progress(Watcher):
         self.wanted = wanted
         ended = [entry for entry in past if entry.state != "unfinished"]
         self.rows = {e.number: Row(e.number, e.state, e.best_epoch or 0, e.value) for e in ended}
+        for entry in ended:
+            self.rows[entry.number].violation = entry.violation
         self.ended_before = len(ended)
 
     @property
@@ -51,7 +53,7 @@ class Progress(Watcher):
     @property
     def best(self) -> Row | None:
         ranked = [row for row in self.rows.values() if row.state == "complete" and not math.isnan(row.value)]
-        return max(ranked, key=lambda row: self.sign * row.value, default=None)
+        return min(ranked, key=lambda row: (row.violation, -self.sign * row.value), default=None)
 
     def time_left(self) -> str:
         """From the pace so far, in words; nothing before some trials have ended."""
@@ -73,7 +75,7 @@ class Progress(Watcher):
 
     def trial_ended(self, event: TrialEnded) -> None:
         row = self.rows[event.number]
-        row.state = event.state
+        row.state, row.violation = event.state, event.violation
         row.value = event.best.get(self.metric, row.value)  # the best epoch may lie before a restart
 
 

@@ -38,6 +38,8 @@ def summary_lines(summary: Summary) -> list[str]:
             lines.append(
                 f"{label:<8} trial {numbers['trial']}, epoch {numbers['epoch']}: {_metrics(numbers, interval)}"
             )
+        if label == "best" and (broken := summary.broken(entry)):
+            lines.append(f"         breaks a constraint, as all do so far: {', '.join(broken)}")
     if summary.best is None:
         lines.append("best     none: no trial has a value")
     return lines
@@ -63,3 +65,9 @@ def test_lines(result: dict[str, Any]) -> list[str]:
         each = ", ".join(f"{value:.3f}" for value in seeds)
         lines.append(f"over {len(seeds)} seeds: mean AUROC {result['seeds']['auroc']['mean']:.3f} ({each})")
     return lines
+
+
+def curves_lines(result: dict[str, Any]) -> list[str]:
+    """Where the learning curves are."""
+    told = f"trial {result['trial']}, {result['epochs']} epochs, look {result['looks']} at the test"
+    return [told, f"curves   {result['curves']}", f"picture  {result['picture']}"]

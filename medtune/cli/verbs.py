@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from medtune.cli.data import data_app
+from medtune.cli.model import model_app
 
 app = typer.Typer(
     add_completion=False,
@@ -16,6 +17,7 @@ app = typer.Typer(
     help="Honest, crash-proof hyperparameter sweeps for medical image classification.",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(model_app, name="model")
 tracking_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
 app.add_typer(tracking_app, name="tracking")
 
@@ -61,7 +63,7 @@ def _run(folder: Any, config: Any, json: bool) -> None:
 
     started = time.monotonic()
     with Tracker(folder, config) as tracker, watch(config.search.metric, config.direction) as progress:
-        finished = run_sweep(folder, config, [tracker.watcher(), progress])
+        finished = run_sweep(folder, config, [tracker.watcher(), *_event_files(folder, config), progress])
     from medtune.cli.text import command, print_json, summary_lines
     from medtune.search.summary import Summary
 
@@ -87,6 +89,15 @@ def _run(folder: Any, config: Any, json: bool) -> None:
         raise typer.Exit(1)
 
 
+def _event_files(folder: Any, config: Any) -> list[Any]:
+    """Who writes TensorBoard's events, where they are wanted."""
+    if not config.tracking.tensorboard:
+        return []
+    from medtune.tracking.tensorboard import EventFiles
+
+    return [EventFiles(folder, config)]
+
+
 @app.command()
 def plan(file: File, set_: Sets = None, json: Json = False) -> None:
     """Say what a sweep would run, and how long it would take."""
@@ -102,7 +113,7 @@ def plan(file: File, set_: Sets = None, json: Json = False) -> None:
     share = share_of_this_machine(config)
     space, trials, epochs = describe_space(config.trial), wanted_trials(config), longest(config.trial)
     told = [f"{config.sweep}: {trials} trials of up to {epochs} epochs, {share.concurrent} at once on {share.device}"]
-    told += [f"data     {config.data.dataset} at {config.data.size} px", f"search   {config.search.sampler}"]
+    told += [f"data     {config.data.title} at {config.data.side} px", f"search   {config.search.sampler}"]
     told += [f"pruning  {config.pruning.name}", f"space    {len(space)} dimensions"] + [f"  {line}" for line in space]
     print("\n".join(told), file=sys.stderr if json else sys.stdout, flush=True)
     time_ = estimate(config, share)
@@ -137,15 +148,22 @@ def retrain(
     folder: Folder,
     seeds: Annotated[int | None, typer.Option(min=1, help="how many models; as the file says unless given")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="the winner's best epoch unless given")] = None,
+    test_curves: Annotated[
+        bool, typer.Option("--test-curves", help="once the test is open: train, val and test after every epoch")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train the best trial's configuration on the full train set."""
     from medtune.cli.text import command, print_json
     from medtune.search.folder import SweepFolder
 
+    if test_curves and (seeds or epochs):
+        raise typer.BadParameter("--test-curves trains what was retrained last: leave --seeds and --epochs out")
     opened = SweepFolder.open(folder)
     opened.lock()
     config = opened.config()
+    if test_curves:
+        return _test_curves(opened, config, json)
     from medtune.retrain import plan_retrain
     from medtune.tracking.retrained import retrain_tracked
 
@@ -158,6 +176,18 @@ def retrain(
         print_json({"trial": chosen.trial, "epochs": chosen.stop, "train_on": chosen.train_on, "models": shown})
     else:
         print("\n".join([*(f"model    {path}" for path in shown), f"next     {command('test', opened.path)}"]))
+
+
+def _test_curves(folder: Any, config: Any, json: bool) -> None:
+    """Draws the curves of the first retrained model, and says where they are."""
+    from medtune.cli.text import curves_lines, print_json
+    from medtune.tracking.retrained import curves_tracked
+
+    result = curves_tracked(folder, config, lambda text: print(text, file=sys.stderr, flush=True))
+    if json:
+        print_json(result)
+    else:
+        print("\n".join(curves_lines(result)))
 
 
 @app.command()
@@ -184,7 +214,7 @@ def check(file: File, set_: Sets = None) -> None:
 
     config = read_sweep(file, set_ or [])
     dimensions = sum(1 for _ in distributions(config.trial))
-    print(f"{file}: right; {config.search.trials} trials over {dimensions} dimensions of {config.data.dataset}")
+    print(f"{file}: right; {config.search.trials} trials over {dimensions} dimensions of {config.data.title}")
 
 
 @app.command()

@@ -5,7 +5,7 @@ one with every distribution at its first option or low bound, and for every othe
 which only that differs. Each is validated, and what is wrong is traced back to the node of the file that it came from.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medtune.config.default import start_points
@@ -13,7 +13,7 @@ from medtune.config.fill import fill
 from medtune.config.messages import Finding, findings, tuples
 from medtune.config.notation import kind_of, to_space, without_distributions
 from medtune.config.problems import Place, Problem, dotted
-from medtune.config.space import Choice, Distribution, Pick, Range, distributions, resolve
+from medtune.config.space import Choice, Pick, Range, corners, distributions, resolve
 from medtune.config.sweep import SweepConfig
 from medtune.config.trial import TrialConfig
 
@@ -70,36 +70,11 @@ def _section_problems(sections: Mapping[str, Any]) -> list[Problem]:
 def _trial_problems(space: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with any trial of the space, at most one problem a place."""
     problems: dict[Place, Problem] = {}
-    for target in _targets(space):
-        pick = _towards(target)
+    for pick in corners(space):
         for finding in findings(TrialConfig, resolve(space, pick), ("trial",)):
             problem = _traced(space, pick, finding)
             problems.setdefault(problem.place, problem)
     return list(problems.values())
-
-
-def _targets(space: Any) -> Iterator[str]:
-    """The paths that `_towards` must lead to so that every option and every bound is seen once."""
-    yield ""
-    for path, distribution in distributions(space):
-        if isinstance(distribution, Range):
-            yield path
-        else:
-            yield from (f"{path}[{index}]" for index in range(1, len(distribution.options)))
-
-
-def _towards(target: str) -> Pick:
-    """A pick by which the node at `target` is active: a range there at its high bound, all others first or low."""
-
-    def pick(path: str, distribution: Distribution) -> Any:
-        if isinstance(distribution, Range):
-            bound = distribution.high if path == target else distribution.low
-            # a whole number as a bound of `uniform` must not pass for what a trial gets
-            return int(bound) if distribution.integer else float(bound)
-        options = range(len(distribution.options))
-        return next((index for index in options if target.startswith(f"{path}[{index}]")), 0)
-
-    return pick
 
 
 def _traced(space: Any, pick: Pick, finding: Finding) -> Problem:

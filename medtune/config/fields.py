@@ -1,7 +1,7 @@
 """What the schema says at a place: which model, which keys, which names its branches have."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -13,6 +13,8 @@ def parts(annotation: Any) -> tuple[Model, ...]:
     """The models that a field may hold: several for a union whose branches have a `name`, none for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return (annotation,)
+    if get_origin(annotation) is dict:
+        return ()
     return tuple(part for argument in get_args(annotation) for part in parts(argument))
 
 

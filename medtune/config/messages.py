@@ -90,6 +90,8 @@ def _finding(model: Model, tree: Any, steps: Place, details: list[ErrorDetails],
         return _unknown_key(model, tree, steps, above)
     if first["type"] == "missing":
         return Finding(steps, "value", f"{name} is missing; write {steps[-1]}: ...")
+    if first["type"] == "value_error":
+        return Finding(steps, "value", f"{name}: {first['ctx']['error']}")
     in_union = first["type"].startswith("union_tag")
     around = annotation_at(model, tree, steps[:-1] if in_union else steps)
     value = first["input"].get("name") if in_union else first["input"]
@@ -120,7 +122,7 @@ def _hint(value: Any, expected: str, options: list[str]) -> str:
     if isinstance(value, Mapping):
         meant = [word for word in (nearest(key, KINDS) for key in value) if word]
         return f"; did you mean {meant[0]}?" if meant else ""
-    if "mapping" in expected:
+    if expected == "a mapping":
         name = value if value in options else nearest(value, options) if isinstance(value, str) else None
         return f"; write {{name: {name}}}" if name else "; write keys below it, or remove the line"
     if not isinstance(value, str):

@@ -82,3 +82,27 @@ def distributions(space: Any, path: str = "") -> Iterator[tuple[str, Distributio
     elif isinstance(space, list):
         for index, item in enumerate(space):
             yield from distributions(item, f"{path}.{index}")
+
+
+def corners(space: Any) -> Iterator[Pick]:
+    """Picks that show every option and every bound once: the first and low ones, then others one by one."""
+    yield _towards("")
+    for path, distribution in distributions(space):
+        if isinstance(distribution, Range):
+            yield _towards(path)
+        else:
+            yield from (_towards(f"{path}[{index}]") for index in range(1, len(distribution.options)))
+
+
+def _towards(target: str) -> Pick:
+    """A pick by which the node at `target` is active: a range there at its high bound, all others first or low."""
+
+    def pick(path: str, distribution: Distribution) -> Any:
+        if isinstance(distribution, Range):
+            bound = distribution.high if path == target else distribution.low
+            # a whole number as a bound of `uniform` must not pass for what a trial gets
+            return int(bound) if distribution.integer else float(bound)
+        options = range(len(distribution.options))
+        return next((index for index in options if target.startswith(f"{path}[{index}]")), 0)
+
+    return pick

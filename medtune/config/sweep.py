@@ -1,31 +1,68 @@
 """The whole of a sweep file beside its `trial:`: what runs, on what, and what is kept."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from medtune.config.trial import Part, Positive
+from medtune.config.trial import METRICS, Metric, Part, Positive
 
 MEDMNIST = (
     "pathmnist chestmnist dermamnist octmnist pneumoniamnist retinamnist "
     "breastmnist bloodmnist tissuemnist organamnist organcmnist organsmnist"
 ).split()
 PHANTOMS = ["phantom-binary", "phantom-multiclass", "phantom-multilabel", "phantom-ordinal"]
-METRICS = {"val/auroc": "max", "val/accuracy": "max", "val/loss": "min", "val/ece": "min", "val/brier": "min"}
+SIZES = (28, 64, 128, 224)  # pixels a side in which MedMNIST is published
 
 
 class Data(Part):
     dataset: Literal[tuple(MEDMNIST + PHANTOMS)] = "breastmnist"  # type: ignore[valid-type]
-    size: Annotated[Literal[28, 64, 128, 224], Field(description="pixels a side")] = 28
+    folder: Annotated[str | None, Field(description="of pictures, one folder a class; in the place of a dataset")] = (
+        None
+    )
+    exclude: Annotated[tuple[str, ...], Field(description="classes of the folder that are left out")] = ()
+    split: Annotated[
+        tuple[Positive, Positive, Positive],
+        Field(description="train, val and test of a folder that is not divided, in proportion"),
+    ] = (0.7, 0.15, 0.15)
+    size: Annotated[int, Field(ge=8, le=1024, description="pixels a side; MedMNIST has 28, 64, 128 and 224")] = 28
+    resize: Annotated[int | None, Field(ge=8, le=1024, description="pixels a side that images are brought to")] = None
+    as_rgb: Annotated[bool, Field(description="greyscale repeated to three channels")] = False
     root: Annotated[str | None, Field(description="where the .npz files are; null: the medmnist cache")] = None
     train_fraction: Annotated[float, Field(gt=0, le=1, description="a stratified part of train while searching")] = 1.0
     difficulty: Annotated[float, Field(gt=0, lt=1, description="of a phantom; 0.5 has a best AUROC of about .95")] = 0.5
 
+    @field_validator("size")
+    @classmethod
+    def _published(cls, size: int, info: ValidationInfo) -> int:
+        dataset = info.data.get("dataset")
+        if info.data.get("folder") is None and dataset in MEDMNIST and size not in SIZES:
+            raise ValueError(f"{dataset} has 28, 64, 128 and 224, not {size}; take one of them, and resize for others")
+        return size
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of the images that a model sees."""
+        return self.resize or self.size
+
+    @property
+    def title(self) -> str:
+        """The data set's word, or the folder's name, for people and for the tracking server."""
+        return self.dataset if self.folder is None else Path(self.folder).expanduser().resolve().name
+
 
 class Search(Part):
-    sampler: Literal["tpe", "random", "grid", "qmc"] = "tpe"
+    sampler: Literal["tpe", "random", "grid", "qmc", "gp", "cmaes", "nsga2"] = "tpe"
     trials: Annotated[int, Field(ge=1)] = 40
-    metric: Literal[tuple(METRICS)] = "val/auroc"  # type: ignore[valid-type]
+    metric: Metric = "val/auroc"
+    best_epoch: Annotated[
+        Metric | None,
+        Field(description="by which each trial's epoch is chosen, where its metric is read; null: metric"),
+    ] = None
+    constraints: Annotated[
+        dict[Metric, dict[Literal["max", "min"], float]],
+        Field(description="limits at the best epoch, as {val/ece: {max: 0.1}}: they steer the sampler and the choice"),
+    ] = Field(default_factory=dict)
     start_with: Annotated[
         tuple[dict[str, Any], ...],
         Field(description="points of the space to try after the default: trial keys in nested or dotted form"),
@@ -75,17 +112,29 @@ class Budget(Part):
 
 class Keep(Part):
     weights: Annotated[int, Field(ge=0, description="of the best trials; predictions are kept of all")] = 5
+    last: Annotated[bool, Field(description="the last epoch's weights of these trials too")] = False
 
 
 class Retrain(Part):
     epochs: Annotated[int | None, Field(ge=1, description="null: the winner's schedule and best epoch")] = None
     seeds: Annotated[int, Field(ge=1)] = 1
     train_on: Literal["train", "train+val"] = "train"
+    select: Annotated[
+        Literal["last", "best"], Field(description="which epoch's weights: best needs val, so train_on must be train")
+    ] = "last"
+
+    @field_validator("select")
+    @classmethod
+    def _validated(cls, select: str, info: ValidationInfo) -> str:
+        if select == "best" and info.data.get("train_on") != "train":
+            raise ValueError("best needs a validation split; write train_on: train, or select: last")
+        return select
 
 
 class Tracking(Part):
     uri: Annotated[str | None, Field(description="of an MLflow server; null: sqlite beside the sweep folders")] = None
     experiment: Annotated[str, Field(min_length=1)] = "medtune"
+    tensorboard: Annotated[bool, Field(description="write events into tensorboard/ of the folder")] = False
 
 
 class Cluster(Part):
@@ -116,4 +165,9 @@ class SweepConfig(Part):
 
     @property
     def direction(self) -> Literal["max", "min"]:
-        return METRICS[self.search.metric]  # type: ignore[return-value]
+        return METRICS[self.search.metric]
+
+    @property
+    def epoch_metric(self) -> Metric:
+        """By which the best epoch of a trial is chosen."""
+        return self.search.best_epoch or self.search.metric

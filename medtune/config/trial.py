@@ -3,14 +3,23 @@
 Yang et al. 2023: ResNet-18, Adam 1e-3, batch 128, 100 epochs, lr x0.1 at 50 % and 75 %, no augmentation.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+Metric = Literal["val/auroc", "val/accuracy", "val/loss", "val/ece", "val/brier"]
+METRICS: dict[Metric, Literal["max", "min"]] = {
+    "val/auroc": "max",
+    "val/accuracy": "max",
+    "val/loss": "min",
+    "val/ece": "min",
+    "val/brier": "min",
+}
 
 
 class Part(BaseModel):
@@ -19,20 +28,52 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+MODELS = "smallcnn resnet18 resnet34 resnet50 densenet121 efficientnet_b0 convnext_tiny vit_small".split()
+
+
 class ModelConfig(Part):
-    name: Literal["smallcnn", "resnet18"] = "resnet18"
+    name: Annotated[
+        Literal[tuple(MODELS)] | Annotated[str, Field(pattern="^timm/[a-z0-9_.]+$")],  # type: ignore[valid-type]
+        Field(description="or timm/NAME, with the package timm installed"),
+    ] = "resnet18"
     dropout: Annotated[float, Field(ge=0, lt=1, description="before the head")] = 0.0
+    weights: Annotated[str | None, Field(description="imagenet, or a .safetensors or .pth file; null: fresh ones")] = (
+        None
+    )
+    finetune: Annotated[
+        Literal["all", "head"] | dict[str, str | int],
+        Field(description="what trains: all, head, {from: layer4}, or from which epoch on: {layer4: 1, layer3: 5}"),
+    ] = "all"
+    backbone_lr: Annotated[float, Field(gt=0, le=1, description="of the layers before the head, times the lr")] = 1.0
+    skip: Annotated[bool, Field(description="smallcnn: skip connections")] = True
+    hidden: Annotated[int, Field(ge=0, description="units of a dense ReLU layer before the head; 0: none")] = 0
+
+    @field_validator("finetune")
+    @classmethod
+    def _layers_and_epochs(cls, finetune: Any) -> Any:
+        if not isinstance(finetune, dict):
+            return finetune
+        for layer, epoch in finetune.items():
+            if isinstance(epoch, str) != (layer == "from") or (isinstance(epoch, int) and epoch < 1):
+                raise ValueError(
+                    "write {from: LAYER}, or layers with the epochs, from 1 on, at which they begin to train"
+                )
+        return finetune
 
 
-class Adam(Part):
+class Decayed(Part):
+    weight_decay: NonNegative = 0.0
+    decay_norms: Annotated[bool, Field(description="whether norms and biases decay too")] = True
+
+
+class Adam(Decayed):
     name: Literal["adam"] = "adam"
     lr: Positive = 1e-3
-    weight_decay: NonNegative = 0.0
     beta1: Momentum = 0.9
     beta2: Momentum = 0.999
 
 
-class AdamW(Part):
+class AdamW(Decayed):
     name: Literal["adamw"] = "adamw"
     lr: Positive = 1e-3
     weight_decay: NonNegative = 1e-2
@@ -40,18 +81,16 @@ class AdamW(Part):
     beta2: Momentum = 0.999
 
 
-class SGD(Part):
+class SGD(Decayed):
     name: Literal["sgd"] = "sgd"
     lr: Positive = 1e-2
-    weight_decay: NonNegative = 0.0
     momentum: Momentum = 0.9
     nesterov: bool = True
 
 
-class RMSprop(Part):
+class RMSprop(Decayed):
     name: Literal["rmsprop"] = "rmsprop"
     lr: Positive = 1e-3
-    weight_decay: NonNegative = 0.0
     momentum: Momentum = 0.0
     alpha: Momentum = 0.99
 
@@ -86,6 +125,28 @@ class MultiStep(Schedule):
     gamma: Fraction = 0.1
 
 
+class Cyclic(Schedule):
+    name: Literal["cyclic"] = "cyclic"
+    cycles: Annotated[int, Field(ge=1, description="each up to the lr and down again")] = 4
+    low: Annotated[Fraction, Field(description="where each begins and ends, as a fraction of the lr")] = 0.1
+
+
+class WarmRestarts(Schedule):
+    name: Literal["warm_restarts"] = "warm_restarts"
+    first: Annotated[
+        float, Field(gt=0, le=1, description="length of the first cosine, as a fraction of the epochs")
+    ] = 0.2
+    growth: Annotated[float, Field(ge=1, description="how much longer each is than the one before")] = 2.0
+    final: Annotated[Fraction, Field(description="where each ends, as a fraction of the lr")] = 0.0
+
+
+class Plateau(Schedule):
+    name: Literal["plateau"] = "plateau"
+    metric: Metric = "val/loss"
+    patience: Annotated[int, Field(ge=0, description="epochs without a better value that are let pass")] = 2
+    gamma: Fraction = 0.1
+
+
 class OneCycle(Part):
     name: Literal["onecycle"] = "onecycle"
     peak: Annotated[float, Field(gt=0, lt=1, description="where the lr is highest, as a fraction of the steps")] = 0.3
@@ -93,7 +154,26 @@ class OneCycle(Part):
     final_factor: Annotated[float, Field(ge=0, le=1)] = 4e-6
 
 
-LearningRateSchedule = Annotated[Constant | Cosine | Step | MultiStep | OneCycle, Field(discriminator="name")]
+LearningRateSchedule = Annotated[
+    Constant | Cosine | Step | MultiStep | Cyclic | WarmRestarts | Plateau | OneCycle, Field(discriminator="name")
+]
+
+
+class NoPolicy(Part):
+    name: Literal["none"] = "none"
+
+
+class RandAugment(Part):
+    name: Literal["randaugment"] = "randaugment"
+    ops: Annotated[int, Field(ge=1, le=8, description="how many in a row")] = 2
+    magnitude: Annotated[Fraction, Field(description="of the strongest that there is")] = 0.3
+
+
+class TrivialAugment(Part):
+    name: Literal["trivialaugment"] = "trivialaugment"
+
+
+Policy = Annotated[NoPolicy | RandAugment | TrivialAugment, Field(discriminator="name")]
 
 
 class Augment(Part):
@@ -109,10 +189,17 @@ class Augment(Part):
     saturation: Annotated[Fraction, Field(description="colour sets only")] = 0.0
     noise: Annotated[Fraction, Field(description="standard deviation on the scale 0 to 1")] = 0.0
     erase: Annotated[Fraction, Field(description="probability that a rectangle is erased")] = 0.0
+    policy: Policy = NoPolicy()
+    mixup: Annotated[NonNegative, Field(description="alpha of the Beta distribution; 0: off")] = 0.0
+    cutmix: Annotated[NonNegative, Field(description="the same; of both, each image draws one")] = 0.0
 
 
 class Loss(Part):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    focal_gamma: Annotated[NonNegative, Field(description="of the focal loss; 0: plain cross-entropy")] = 0.0
+    class_weights: Annotated[
+        Literal["none", "balanced"], Field(description="balanced: inversely to the class's frequency in train")
+    ] = "none"
 
 
 class EarlyStopping(Part):
@@ -127,6 +214,16 @@ class TrialConfig(Part):
     schedule: LearningRateSchedule = MultiStep()
     augment: Augment = Augment()
     loss: Loss = Loss()
+    sampling: Annotated[
+        Literal["shuffle", "balanced"], Field(description="balanced: every class as often, drawn with replacement")
+    ] = "shuffle"
+    ema: Annotated[
+        Momentum,
+        Field(description="decay of a running mean of the weights, which is what is validated and kept; 0: off"),
+    ] = 0.0
+    folds: Annotated[
+        int | None, Field(ge=2, description="of a cross-validation over train and val together; null: train and val")
+    ] = None
     early_stopping: EarlyStopping = EarlyStopping()
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],

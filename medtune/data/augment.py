@@ -6,18 +6,20 @@ torchvision's transforms draw once for a batch; these draw a row of numbers per 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from medtune.config.trial import Augment
+from medtune.data.policies import apply_policy, grey, resample
 
 ERASED_AREA = (0.02, 0.33)  # Zhong et al. 2020, as torchvision has it
 ERASED_ASPECT = (0.3, 3.3)
-GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class Augmenter:
-    """Applies an `Augment` to float images (cases, channels, height, width) from 0 to 1; the range is kept."""
+    """Applies an `Augment` to float images (cases, channels, height, width) from 0 to 1.
+
+    Range, shape, dtype and memory layout are kept.
+    """
 
     def __init__(self, config: Augment, generator: torch.Generator) -> None:
         self.config = config
@@ -27,6 +29,7 @@ class Augmenter:
             (geometric, self._affine),
             (config.flip and not geometric, lambda images: self._flip(images, 3)),
             (config.flip_vertical and not geometric, lambda images: self._flip(images, 2)),
+            (config.policy.name != "none", lambda images: apply_policy(config.policy, images, generator)),
             (config.brightness, self._brightness),
             (config.contrast, self._contrast),
             (config.saturation, self._saturation),
@@ -36,9 +39,11 @@ class Augmenter:
         self.steps = [step for wanted, step in steps if wanted]
 
     def __call__(self, images: Tensor) -> Tensor:
+        channels_last = images.is_contiguous(memory_format=torch.channels_last)
         for step in self.steps:
             images = step(images)
-        return images
+        # resampling does not keep it
+        return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
     def _uniform(self, images: Tensor, low: float, high: float, shape: tuple[int, ...] = (1, 1, 1)) -> Tensor:
         """One number a case, shaped to be multiplied with the images."""
@@ -62,8 +67,7 @@ class Augmenter:
         across, down = self._signs(images, config.flip), self._signs(images, config.flip_vertical)
         cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
         theta = torch.stack([cos * across, -sin * down, shift[:, 0], sin * across, cos * down, shift[:, 1]], dim=1)
-        grid = F.affine_grid(theta.view(-1, 2, 3), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        return resample(images, theta.view(-1, 2, 3))
 
     def _brightness(self, images: Tensor) -> Tensor:
         factor = self._uniform(images, 1 - self.config.brightness, 1 + self.config.brightness)
@@ -78,8 +82,8 @@ class Augmenter:
         if images.shape[1] != 3:
             return images
         factor = self._uniform(images, 1 - self.config.saturation, 1 + self.config.saturation)
-        grey = (images * images.new_tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-        return (grey + (images - grey) * factor).clamp_(0, 1)
+        shades = grey(images)
+        return (shades + (images - shades) * factor).clamp_(0, 1)
 
     def _noise(self, images: Tensor) -> Tensor:
         noise = torch.randn(images.shape, generator=self.generator, device=images.device)

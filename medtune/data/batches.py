@@ -1,42 +1,58 @@
 """A split on a device: uint8 images and labels, and batches of them by index."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medtune.data import Split
+
 
 @dataclass(frozen=True)
 class DeviceSplit:
-    """`images`: uint8 (cases, height, width, channels); `labels`: int64 (cases,), or float32 (cases, labels).
+    """Cases on a device: all of the images, or some of them.
 
-    On the CPU the tensors are views of the arrays that they came from: no copy of the data is made.
+    images: uint8 (images, height, width, channels). labels: int64 (cases,), or float32 (cases, labels).
+    rgb: greyscale is repeated to three channels in each batch, never in memory. cases: which images these are, in the
+    order of the labels; None: all of them. On the CPU the tensors are views of the arrays that they came from.
     """
 
     images: Tensor
     labels: Tensor
+    rgb: bool = False
+    cases: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.labels)
 
     @property
     def channels(self) -> int:
-        return self.images.shape[3]
+        """Of a batch."""
+        return 3 if self.rgb else self.images.shape[3]
 
     @property
     def size(self) -> int:
         return self.images.shape[1]
 
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def part(self, indices: Tensor) -> "DeviceSplit":
+        """The cases at these positions, in this order; their images are not copied."""
+        chosen = indices.to(self.device)
+        cases = chosen if self.cases is None else self.cases[chosen]
+        return replace(self, labels=self.labels[chosen], cases=cases)
+
     def batch(self, cases: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Images as float32 (cases, channels, height, width) from 0 to 1, channels last in memory, and labels."""
-        return self.images[cases].permute(0, 3, 1, 2).float().div_(255), self.labels[cases]
-
-
-def normalise(images: Tensor) -> Tensor:
-    """From 0..1 to -1..1, as the official recipe's mean .5 and standard deviation .5 do it."""
-    return images.sub_(0.5).div_(0.5)
+        chosen = cases if self.cases is None else self.cases[cases]
+        images = self.images[chosen].permute(0, 3, 1, 2).float().div_(255)
+        if images.shape[1] != self.channels:
+            images = images.expand(-1, self.channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        return images, self.labels[cases]
 
 
 def _tensor(array: np.ndarray) -> Tensor:
@@ -46,15 +62,18 @@ def _tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)
 
 
-def to_device(images: np.ndarray, labels: np.ndarray, device: torch.device | str) -> DeviceSplit:
-    """A split's arrays on a device.
+def to_device(split: Split, device: torch.device | str, rgb: bool = False) -> DeviceSplit:
+    """A split's arrays on a device; with `rgb`, as a model of three channels sees them."""
+    images = _tensor(split.images)
+    if images.ndim == 3:
+        images = images.unsqueeze(3)
+    labels = _tensor(split.labels)
+    if labels.ndim == 2:
+        labels = labels.float()  # what binary cross-entropy wants
+    return DeviceSplit(images.to(device), labels.to(device), rgb)
 
-    images: uint8 (cases, height, width) or (cases, height, width, 3); labels: int64 (cases,) or (cases, labels).
-    """
-    tensor = _tensor(images)
-    if tensor.ndim == 3:
-        tensor = tensor.unsqueeze(3)
-    targets = _tensor(labels)
-    if targets.ndim == 2:
-        targets = targets.float()  # what binary cross-entropy wants
-    return DeviceSplit(tensor.to(device), targets.to(device))
+
+def join(first: DeviceSplit, second: DeviceSplit) -> DeviceSplit:
+    """The cases of two whole splits of one data set, the first's before the second's. A copy."""
+    images, labels = (torch.cat([getattr(first, name), getattr(second, name)]) for name in ("images", "labels"))
+    return DeviceSplit(images, labels, first.rgb)

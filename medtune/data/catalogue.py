@@ -13,11 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from medtune.config.sweep import MEDMNIST, PHANTOMS
+from medtune.config.sweep import MEDMNIST, PHANTOMS, SIZES, Data
 from medtune.data import DataError, SplitName, phantoms
 from medtune.task import Task
-
-SIZES = (28, 64, 128, 224)
 
 _TASKS: dict[str, Task] = {
     "binary-class": "binary",
@@ -69,8 +67,10 @@ _TRAPS: dict[str, tuple[str, ...]] = {
 class DatasetInfo:
     """One data set.
 
-    flag: the word in a sweep file. channels: 1 (greyscale) or 3. classes: by label value; for multi-label, the labels.
+    flag: the word in a sweep file, or a folder's name. channels: 1 (greyscale) or 3. classes: by label value; for
+    multi-label, the labels.
     cases: by split. md5, urls: of the published file, by size in pixels; both empty for a phantom.
+    A folder has the hash of the file that it was read into, and no url.
     """
 
     flag: str
@@ -87,7 +87,7 @@ class DatasetInfo:
     @property
     def made(self) -> bool:
         """True for a phantom, which needs no file."""
-        return not self.urls
+        return self.flag in PHANTOMS
 
     def url(self, size: int) -> str:
         """Where the file of this size is published. Raises DataError for a phantom and for an unknown size."""
@@ -98,6 +98,15 @@ class DatasetInfo:
     def raw_bytes(self, size: int) -> int:
         """Bytes of all images once unpacked."""
         return sum(self.cases.values()) * size * size * self.channels
+
+
+def describe(data: Data) -> DatasetInfo:
+    """What is known of the data of a sweep file; of a folder, what its last reading found. Raises DataError."""
+    if data.folder is not None:
+        from medtune.data.folders import folder_info  # which reads pictures, and is needed for folders alone
+
+        return folder_info(data)
+    return dataset_info(data.dataset)
 
 
 def dataset_info(flag: str) -> DatasetInfo:

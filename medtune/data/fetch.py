@@ -1,4 +1,4 @@
-"""A whole, verified file of a data set: found, or downloaded.
+"""A whole, verified file, of a data set or of weights: found, or downloaded.
 
 A download goes to a temporary name in the same folder and gets its name only when its hash is right, so that a file
 under its final name is always whole. One process downloads; the others wait for it.
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 2**20
 REMEMBER_FROM = 64 * 2**20  # bytes: hashing less takes no noticeable time
+ANOTHER_FOLDER = "or give the folder that has it with --set data.root=DIR"
 Report = Callable[[int, int], None]  # bytes so far, bytes in all (0: unknown)
 
 
@@ -38,6 +39,17 @@ class Patience:
     read: float = 60.0
     attempts: int = 4
     pause: float = 2.0
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A file: where it is published, where it goes, how its hash begins, and what helps where it cannot be had."""
+
+    url: str
+    path: Path
+    digest: str
+    algorithm: str
+    otherwise: str
 
 
 def dataset_path(data: Data) -> Path:
@@ -56,7 +68,11 @@ def fetch(
 
     url: of a mirror, in the place of the published address; the hash must be the published one all the same.
     report: is told how far the download is. Raises DataError, also when a file is there that has another MD5: nothing
-    is ever overwritten."""
+    is ever overwritten. A folder of pictures is read into a file, and `report` is told of pictures."""
+    if data.folder is not None:
+        from medtune.data.folders import import_folder  # which is needed for folders alone
+
+        return import_folder(data, report)
     path, info = dataset_path(data), dataset_info(data.dataset)
     if not path.exists():
         download(url or info.url(data.size), path, info.md5[data.size], patience=patience, report=report)
@@ -68,18 +84,32 @@ def fetch(
     return path
 
 
-def download(url: str, path: Path, md5: str, *, patience: Patience | None = None, report: Report | None = None) -> None:
-    """Download url to path, if nobody has done so by the time it is our turn. Raises DataError."""
-    with _turn(path):
+def download(
+    url: str,
+    path: Path,
+    digest: str,
+    *,
+    algorithm: str = "md5",
+    otherwise: str = ANOTHER_FOLDER,
+    patience: Patience | None = None,
+    report: Report | None = None,
+) -> None:
+    """Download url to path, if nobody has done so by the time it is our turn. Raises DataError.
+
+    digest: its hash by an algorithm of hashlib, or how that begins. otherwise: what a person may do where it fails."""
+    wanted = _Wanted(url, path, digest, algorithm, otherwise)
+    with turn(path, otherwise):
         if path.exists():  # another process has just verified it and given it its name
             return
         log.info("downloading %s to %s", url, path)
-        _try_often(url, path, md5, patience or Patience(), report)
+        _try_often(wanted, patience or Patience(), report)
 
 
 @contextmanager
-def _turn(path: Path) -> Iterator[None]:
-    """Hold the lock of this file. Waits without limit: the system frees the lock of a process that dies."""
+def turn(path: Path, otherwise: str) -> Iterator[None]:
+    """Hold the lock of this file. Waits without limit: the system frees the lock of a process that dies.
+
+    Raises DataError, which ends with `otherwise`, where the file's folder cannot be written."""
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +117,7 @@ def _turn(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"{path}: not there, and the folder cannot be written ({error.strerror or error}); "
-            "give the folder that has it, or another one, with --set data.root=DIR"
+            f"make it writable, {otherwise}"
         ) from error
     try:
         yield
@@ -99,7 +129,7 @@ def _acquire(lock: BaseFileLock, path: Path) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("another process is downloading %s; waiting for it", path)
+        log.info("another process is writing %s; waiting for it", path)
         lock.acquire()
 
 
@@ -107,28 +137,29 @@ class _WrongHash(Exception):
     pass
 
 
-def _try_often(url: str, path: Path, md5: str, patience: Patience, report: Report | None) -> None:
+def _try_often(wanted: _Wanted, patience: Patience, report: Report | None) -> None:
     for attempt in range(1, patience.attempts + 1):
         try:
-            return _try_once(url, path, md5, patience, report)
+            return _try_once(wanted, patience, report)
         except (OSError, _WrongHash) as error:  # what requests raises is an OSError too
             cause = _in_words(error)
             if attempt == patience.attempts or not _may_pass(error):
                 raise DataError(
-                    f"{path}: not there, and the download failed ({cause}); "
-                    f"put {url} there by hand, or give the folder that has it with --set data.root=DIR"
+                    f"{wanted.path}: not there, and the download failed ({cause}); "
+                    f"put {wanted.url} there by hand, {wanted.otherwise}"
                 ) from error
-        log.warning("%s: %s; trying again", url, cause)
+        log.warning("%s: %s; trying again", wanted.url, cause)
         time.sleep(patience.pause * 2 ** (attempt - 1))
 
 
-def _try_once(url: str, path: Path, md5: str, patience: Patience, report: Report | None) -> None:
+def _try_once(wanted: _Wanted, patience: Patience, report: Report | None) -> None:
+    path = wanted.path
     part = path.with_name(f".{path.name}.part")  # only who holds the lock writes it: that of a killed process is reused
-    digest = hashlib.md5(usedforsecurity=False)
+    digest = hashlib.new(wanted.algorithm, usedforsecurity=False)
     plain = {"Accept-Encoding": "identity"}  # else the length in the header is not that of the file
     try:
         silence = (patience.connect, patience.read)
-        with requests.get(url, stream=True, timeout=silence, headers=plain) as response, part.open("wb") as file:
+        with requests.get(wanted.url, stream=True, timeout=silence, headers=plain) as response, part.open("wb") as file:
             response.raise_for_status()
             total = int(response.headers.get("Content-Length", 0))
             for chunk in response.iter_content(CHUNK):
@@ -136,8 +167,8 @@ def _try_once(url: str, path: Path, md5: str, patience: Patience, report: Report
                 digest.update(chunk)
                 if report is not None:
                     report(file.tell(), total)
-        if digest.hexdigest() != md5:
-            raise _WrongHash(f"it has MD5 {digest.hexdigest()} instead of {md5}")
+        if not digest.hexdigest().startswith(wanted.digest):
+            raise _WrongHash(f"it has {wanted.algorithm.upper()} {digest.hexdigest()} instead of {wanted.digest}")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -14,57 +14,86 @@ import numpy.typing as npt
 
 from medtune.config.sweep import Data
 from medtune.data import SPLITS, DataError, Split, SplitName
-from medtune.data.catalogue import DatasetInfo, dataset_info
+from medtune.data.catalogue import DatasetInfo, describe
 from medtune.data.fetch import fetch
 from medtune.data.phantoms import make_phantom, phantom_md5
 
-__all__ = ["Split", "data_md5", "load_sealed_test", "load_search_splits", "read_search_splits", "stratified_subset"]
+__all__ = [
+    "Split",
+    "data_md5",
+    "load_sealed_test",
+    "load_search_splits",
+    "read_search_splits",
+    "stratified_order",
+    "stratified_subset",
+]
 
 CHUNK = 2**20
 _DAMAGE = (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile)  # what a damaged member raises
 
 
 def load_search_splits(data: Data) -> tuple[Split, Split]:
-    """Train (all of it, whatever `train_fraction` says) and val. Downloads the file if need be. Raises DataError."""
-    info = dataset_info(data.dataset)
+    """Train (all of it, whatever `train_fraction` says) and val, at `data.side` pixels. Raises DataError.
+
+    Downloads the file if need be; a folder is read if need be."""
+    info = describe(data)
     if info.made:
         train, val = (make_phantom(info.task, name, data.difficulty, data.size) for name in SPLITS[:2])
-        return train, val
-    return read_search_splits(fetch(data), info, data.size)
+    else:
+        path = fetch(data)
+        train, val = read_search_splits(path, describe(data), data.size)  # the folder may have been read anew
+    return _at_side(train, data.side), _at_side(val, data.side)
 
 
 def load_sealed_test(data: Data) -> Split:
-    """The test split. Only what reports the final number may call this. Raises DataError."""
-    info = dataset_info(data.dataset)
+    """The test split, at `data.side` pixels. Only what reports the final number may call this. Raises DataError."""
+    info = describe(data)
     if info.made:
-        return make_phantom(info.task, "test", data.difficulty, data.size)
+        return _at_side(make_phantom(info.task, "test", data.difficulty, data.size), data.side)
     path = fetch(data)
     with _open(path) as archive:
-        return _decode(archive, path, info, data.size, "test")
+        return _at_side(_decode(archive, path, describe(data), data.size, "test"), data.side)
+
+
+def _at_side(split: Split, side: int) -> Split:
+    if split.images.shape[1] == side:
+        return split
+    from medtune.data.pictures import resized
+
+    return Split(resized(split.images, side), split.labels)
 
 
 def data_md5(data: Data) -> str:
-    """MD5 of the file, the only one that is ever loaded; of a phantom, of what it is made from."""
-    info = dataset_info(data.dataset)
+    """MD5 of the file, the only one that is ever loaded; of a phantom, of what it is made from.
+
+    Of a folder, that of its last reading. What is done to the images after loading does not change it."""
+    info = describe(data)
     if info.made:
         return phantom_md5(info.task, data.difficulty, data.size)
     return info.md5[data.size]
 
 
+def stratified_order(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """All cases sorted by their labels, the rarest label first, in random order among equals: cases that lie at even
+    distances have every class in proportion. labels: (cases,) or (cases, labels)."""
+    columns = labels.reshape(len(labels), -1).T
+    shuffled = rng.permutation(len(labels))
+    common_first = columns[np.argsort(-columns.sum(axis=1), kind="stable")]
+    return shuffled[np.lexsort(common_first[:, shuffled])]  # lexsort: the last key counts most
+
+
 def stratified_subset(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.int64]:
     """Indices, sorted, of a fraction of the cases with every class in proportion and at least once.
 
-    labels: (cases,) or (cases, labels). The cases are sorted by their labels, the rarest label first, in random order
-    among equals, and every (1 / fraction)-th is taken: so each class has its share to within one case, and of several
-    labels rare combinations are taken together with the combinations that are most like them. Then one random case is
-    added for each value of a label that was missed. Raises ValueError unless 0 < fraction <= 1."""
+    labels: (cases,) or (cases, labels). Of the cases in stratified order every (1 / fraction)-th is taken: so each
+    class has its share to within one case, and of several labels rare combinations are taken together with those that
+    are most like them. Then one random case is added for each value of a label that was missed.
+    Raises ValueError unless 0 < fraction <= 1."""
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must be above 0 and at most 1, not {fraction}")
     rng = np.random.default_rng(seed)
     columns = labels.reshape(len(labels), -1).T
-    shuffled = rng.permutation(len(labels))
-    common_first = columns[np.argsort(-columns.sum(axis=1), kind="stable")]
-    ordered = shuffled[np.lexsort(common_first[:, shuffled])]  # lexsort: the last key counts most
+    ordered = stratified_order(labels, rng)
     count = max(1, round(fraction * len(labels)))
     positions = (np.arange(count) + rng.random()) * len(labels) / count
     chosen = ordered[positions.astype(np.int64)]

@@ -1,8 +1,4 @@
-"""Pictures of one trial, small enough to draw thousands: a reliability diagram and ROC curves.
-
-Only matplotlib's objects on an Agg canvas, no pyplot and no rcParams: nothing global is touched, so that a background
-thread can draw, and the same numbers give the same bytes.
-"""
+"""Pictures of one trial, small enough to draw thousands: a reliability diagram and ROC curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from medtune.evaluation.canvas import COLOURS, GRID, INK, PALE, add_axes, coloured, label, new_figure, save
 from medtune.evaluation.metrics import (
     BINS,
     Floats,
@@ -28,31 +24,7 @@ from medtune.evaluation.metrics import (
 )
 from medtune.task import Task
 
-# Okabe & Ito 2008, told apart by colour-blind readers, their yellow darkened to show on white; past eight, dashes
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B0A800")
-DASHES = ("solid", "dashed", "dotted")
-INK, PALE, GRID = "#222222", "#8A8A8A", "#E4E4E4"
-DPI = 100
 LONGEST_NAME = 20
-
-Box = tuple[float, float, float, float]  # left, bottom, width, height in inches
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _axes(figure: Figure, box: Box, x: tuple[float, float], y: tuple[float, float]) -> Axes:
-    """Axes at a fixed place in the house style; a layout engine would cost more than the drawing."""
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
-    axes.set(xlim=x, ylim=y)
-    axes.tick_params(labelsize=10, colors=INK, length=3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
-    return axes
 
 
 def _unit_ticks(axis: Axis, low: float = 0.0) -> None:
@@ -77,18 +49,6 @@ def _bars(axes: Axes, bins: NDArray[np.intp], heights: NDArray[Any], colour: str
     axes.add_collection(PolyCollection(corners, facecolors=colour, linewidths=0, zorder=2))
 
 
-def _label(axes: Axes, x: str = "", y: str = "", title: str = "") -> None:
-    axes.set_xlabel(x, fontsize=11, color=INK)
-    axes.set_ylabel(y, fontsize=11, color=INK)
-    axes.yaxis.set_label_coords(-0.14, 0.5)  # the same place whatever the ticks say
-    axes.set_title(title, fontsize=13, color=INK, fontweight="bold")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # without the version of matplotlib in it, so that the same picture is the same file
-    figure.canvas.print_png(path, metadata={"Software": None}, pil_kwargs={"compress_level": 3})  # type: ignore[attr-defined]
-
-
 def _wilson(true: NDArray[np.float64], count: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both ends of Wilson's 95 % interval of a share (Wilson 1927), for whole arrays."""
     z2 = 1.96**2
@@ -106,19 +66,19 @@ def reliability_figure(probabilities: Floats, labels: Integers, task: Task, path
     value = ece(probabilities, labels, task)
     confidence, outcome = confidences(probabilities, labels, task)
     low = 7 / BINS if task == "binary" else 0.0  # no top label of two is below .5
-    figure = _figure(4, 4)
-    axes = _axes(figure, (0.68, 1.28, 3.17, 2.36), (low, 1), (0, 1.015))
-    below = _axes(figure, (0.68, 0.55, 3.17, 0.6), (low, 1), (0, 1))
+    figure = new_figure(4, 4)
+    axes = add_axes(figure, (0.68, 1.28, 3.17, 2.36), (low, 1), (0, 1.015))
+    below = add_axes(figure, (0.68, 0.55, 3.17, 0.6), (low, 1), (0, 1))
     _unit_square(axes, low)
     axes.tick_params(labelbottom=False)
     _draw_bins(axes, confidence, outcome)
     _draw_histogram(below, confidence)
     _unit_ticks(below.xaxis, low)
     many = f"{len(labels):,} cases" + (f" \u00d7 {labels.shape[1]} labels" if labels.ndim == 2 else "")
-    _label(axes, y="share right" if labels.ndim == 1 else "share positive", title=f"ECE {value:.3f} on {many}")
-    _label(below, x="confidence" if labels.ndim == 1 else "predicted probability", y="cases")
+    label(axes, y="share right" if labels.ndim == 1 else "share positive", title=f"ECE {value:.3f} on {many}")
+    label(below, x="confidence" if labels.ndim == 1 else "predicted probability", y="cases")
     axes.title.set_fontsize(13 if labels.ndim == 1 else 11)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_bins(axes: Axes, confidence: Floats, outcome: NDArray[np.bool_]) -> None:
@@ -191,31 +151,20 @@ def roc_figure(probabilities: Floats, labels: Integers, task: Task, classes: Seq
         raise ValueError(f"{len(classes)} class names for {probabilities.shape[1]} columns")
     values = auroc_per_class(probabilities, labels, task)
     names = classes[1:] if task == "binary" else classes
-    figure = _figure(4 if task == "binary" else 6, 4)
-    axes = _axes(figure, (0.68, 0.6, 3.1, 3.0), (-0.01, 1), (0, 1.01))
+    figure = new_figure(4 if task == "binary" else 6, 4)
+    axes = add_axes(figure, (0.68, 0.6, 3.1, 3.0), (-0.01, 1), (0, 1.01))
     _unit_square(axes)
     problems = zip(*one_vs_rest(probabilities, labels, task), strict=True)
     curves = [
         np.empty((0, 2)) if np.isnan(value) else roc_curve(*problem)
         for problem, value in zip(problems, values, strict=True)
     ]
-    axes.add_collection(_coloured(curves, 2.2 if len(curves) == 1 else 1.5))
+    axes.add_collection(coloured(curves, 2.2 if len(curves) == 1 else 1.5))
     mean = "undefined" if np.isnan(values).any() else f"{values.mean():.3f}"
-    _label(axes, "false positive rate", "true positive rate", f"AUROC {mean} on {len(labels):,} cases")
+    label(axes, "false positive rate", "true positive rate", f"AUROC {mean} on {len(labels):,} cases")
     if task != "binary":
         _draw_key(figure, names, values)
-    _save(figure, path)
-
-
-def _coloured(lines: Sequence[NDArray[np.float64]], width: float) -> LineCollection:
-    numbers = range(len(lines))
-    return LineCollection(
-        lines,
-        colors=[COLOURS[number % len(COLOURS)] for number in numbers],
-        linestyles=[DASHES[number // len(COLOURS) % len(DASHES)] for number in numbers],
-        linewidths=width,
-        zorder=4,
-    )
+    save(figure, path)
 
 
 def _draw_key(figure: Figure, names: Sequence[str], values: NDArray[np.float64]) -> None:
@@ -223,7 +172,7 @@ def _draw_key(figure: Figure, names: Sequence[str], values: NDArray[np.float64])
     left, right, top, bottom = 4.0 / 6, 5.95 / 6, 3.6 / 4, 0.6 / 4
     step = min(0.064, (top - bottom) / len(names))
     heights = top - step * (np.arange(len(names)) + 0.5)
-    figure.add_artist(_coloured([np.array([(left, y), (left + 0.036, y)]) for y in heights], 2.0))
+    figure.add_artist(coloured([np.array([(left, y), (left + 0.036, y)]) for y in heights], 2.0))
     points = min(8.5, step * 4 * 72 * 0.75)
     for name, value, y in zip(names, values, heights, strict=True):
         short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "\u2026"

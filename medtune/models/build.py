@@ -1,64 +1,51 @@
-"""A model by its name, with weights that depend on a generator alone."""
-
-import math
-from collections.abc import Callable
+"""A model by its name, with weights that depend on a generator alone, or on a file."""
 
 import torch
-from torch import nn
 
 from medtune.config.trial import ModelConfig
+from medtune.models.backbones import build_backbone
 from medtune.models.classifier import Classifier
-from medtune.models.smallcnn import smallcnn
-
-LARGEST_SMALL_IMAGE = 64  # pixels a side up to which a ResNet's usual stem would throw too much away
-
-
-def small_image_resnet18(channels: int, size: int) -> tuple[nn.Module, int]:
-    """ResNet-18; up to 64 px with a 3x3 stride-1 stem and no max-pool, as the official MedMNIST recipe has it at 28."""
-    from torchvision.models import resnet18  # takes longer to import than torch itself
-
-    net = resnet18()
-    if size <= LARGEST_SMALL_IMAGE:
-        net.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
-        net.maxpool = nn.Identity()
-    else:
-        net.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-    features = net.fc.in_features
-    net.fc = nn.Identity()
-    return net, features
-
-
-BACKBONES: dict[str, Callable[[int, int], tuple[nn.Module, int]]] = {
-    "smallcnn": lambda channels, size: smallcnn(channels),
-    "resnet18": small_image_resnet18,
-}
-
-
-def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """He et al. 2015 (fan out) for convolutions, LeCun-like uniform for linear layers, the identity for batch norm."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-        elif isinstance(module, nn.Linear):
-            bound = 1 / math.sqrt(module.in_features)
-            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
-            module.reset_running_stats()
+from medtune.models.initial import initialise
+from medtune.models.published import IMAGENET, TIMM
+from medtune.models.timm_backbones import timm_backbone
+from medtune.models.weights import load_pretrained
 
 
 def empty_model(config: ModelConfig, channels: int, classes: int, size: int) -> Classifier:
     """The model on the CPU with weights yet to be filled in; takes no random number from anywhere."""
+    if config.name.startswith(TIMM):
+        return _timm_model(config, channels, classes, size, seed=0)
     with torch.device("meta"):
-        backbone, features = BACKBONES[config.name](channels, size)
-        model = Classifier(backbone, features, classes, config.dropout)
+        backbone, features = build_backbone(config.name, channels, size, config.skip)
+        model = Classifier(backbone, features, classes, config.dropout, channels, config.hidden)
     return model.to_empty(device="cpu")
 
 
 def build_model(config: ModelConfig, channels: int, classes: int, size: int, generator: torch.Generator) -> Classifier:
-    """A model for images of `channels` and `size` pixels a side, with fresh weights drawn from a CPU generator."""
-    model = empty_model(config, channels, classes, size)
-    initialise(model, generator)
+    """A model for images of `channels` and `size` pixels a side, with fresh weights drawn from a CPU generator, over
+    which those of `config.weights` are laid. Raises DataError where these are not there or do not fit."""
+    if config.name.startswith(TIMM):
+        seed = int(torch.randint(2**62, (), generator=generator))
+        model = _timm_model(config, channels, classes, size, seed, pretrained=config.weights == IMAGENET)
+        initialise(model.head, generator)
+        if model.hidden is not None:
+            initialise(model.hidden, generator)
+    else:
+        model = empty_model(config, channels, classes, size)
+        initialise(model, generator)
+    if config.weights is not None:
+        load_pretrained(model, config)
+    return model
+
+
+def _timm_model(
+    config: ModelConfig, channels: int, classes: int, size: int, seed: int, pretrained: bool = False
+) -> Classifier:
+    """With a backbone of timm, whose weights timm fills in, and a head whose weights are yet to be drawn."""
+    backbone, features = timm_backbone(config.name, channels, size, seed, pretrained)
+    with torch.device("meta"):
+        rest = Classifier(torch.nn.Identity(), features, classes, config.dropout, channels, config.hidden)
+    model = rest.to_empty(device="cpu")
+    model.backbone = backbone
+    model.normalise_by(torch.tensor([0.5]), torch.tensor([0.5]))
     return model

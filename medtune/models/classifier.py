@@ -1,6 +1,7 @@
-"""What every model is: a backbone, dropout and a linear head in float32."""
+"""What every model is: normalisation, a backbone, dropout and a linear head in float32."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -20,18 +21,37 @@ class Dropout(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Images (cases, channels, height, width) to float32 logits (cases, classes).
+    """Images (cases, channels, height, width), float32 from 0 to 1, to float32 logits (cases, classes).
 
-    The head computes in float32 under autocast too: bfloat16 has 8 bits, too few to rank probabilities by.
+    `mean` and `std`, (channels, 1, 1), are what the backbone wants its input normalised by. `hidden`: units of a dense
+    ReLU layer before the head; 0: none. The head and the dense layer compute in float32 under autocast too: bfloat16
+    has 8 bits, too few to rank probabilities by.
     """
 
-    def __init__(self, backbone: nn.Module, features: int, classes: int, dropout: float) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: nn.Module, features: int, classes: int, dropout: float, channels: int = 1, hidden: int = 0
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(features, classes)
+        self.head = nn.Linear(hidden or features, classes)
+        self.hidden = nn.Linear(features, hidden) if hidden else None  # after the head: so are its weights drawn
+        self.register_buffer("mean", torch.full((channels, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((channels, 1, 1), 0.5))
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.backbone(images)
+        features = self.backbone((images - self.mean).div_(self.std))
         with torch.autocast(images.device.type, enabled=False):
-            return self.head(self.dropout(features.float()))
+            features = features.float()
+            if self.hidden is not None:
+                features = F.relu(self.hidden(features))
+            return self.head(self.dropout(features))
+
+    def normalise_by(self, mean: Tensor, std: Tensor) -> None:
+        """From now on, `mean` and `std` of each channel; where the channels are not as many, their mean is taken."""
+        channels = len(self.mean)
+        for buffer, values in ((self.mean, mean.flatten()), (self.std, std.flatten())):
+            buffer.copy_((values if len(values) == channels else values.mean()).reshape(-1, 1, 1))

@@ -25,7 +25,7 @@ class Block(nn.Module):
         return F.relu(out)
 
 
-def smallcnn(channels: int) -> tuple[nn.Module, int]:
+def smallcnn(channels: int, skip: bool = True) -> tuple[nn.Module, int]:
     """The backbone for images of so many channels, and how many features it gives."""
-    blocks = [Block(channels, 16, skip=False), Block(16, 32, skip=True), Block(32, 64, skip=True)]
+    blocks = [Block(channels, 16, skip=False), Block(16, 32, skip=skip), Block(32, 64, skip=skip)]
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 64

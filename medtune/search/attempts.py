@@ -74,7 +74,7 @@ class Attempts:
         return self.fs.cat_file(file.path)
 
     def predictions(self, file: Saved) -> tuple[dict[str, np.ndarray], int | None]:
-        """`epochs` and `logits` of a checkpoint, and its best epoch. Reads no weights."""
+        """`epochs`, `logits`, `labels` and `cases` of a checkpoint, and its best epoch. Reads no weights."""
         with self.fs.open(file.path, "rb") as stream:
             return read_part(stream, "predictions."), read_values(stream)["best_epoch"]
 

@@ -1,7 +1,7 @@
 """What is known of the trials of a sweep, and which of them is best."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +11,7 @@ State = Literal["complete", "pruned", "failed", "unfinished"]
 @dataclass(frozen=True)
 class Entry:
     """A trial as the ledger knows it. `values`: the metric by epoch; `value`: at the best epoch; nan where there is
-    none. `note`: why it failed."""
+    none. `note`: why it failed. `violation`: by how much a complete trial breaks the constraints, all together."""
 
     number: int
     state: State
@@ -19,19 +19,24 @@ class Entry:
     value: float = math.nan
     best_epoch: int | None = None
     note: str = ""
+    violation: float = 0.0
 
 
 def best_epoch_of(values: Mapping[int, float], direction: str) -> int | None:
-    """The first epoch with the best value."""
-    if not values:
-        return None
+    """The first epoch with the best value; one that is nan is none."""
+    known = {epoch: value for epoch, value in sorted(values.items()) if not math.isnan(value)}
     sign = 1 if direction == "max" else -1
-    return max(sorted(values), key=lambda epoch: sign * values[epoch])
+    return max(known, key=lambda epoch: sign * known[epoch], default=None)
 
 
-def best_entry(entries: Sequence[Entry], direction: str) -> Entry | None:
-    """The complete trial with the best value, the first of equals; of those with any value where none is complete."""
+def ranked(entries: Iterable[Entry], direction: str) -> list[Entry]:
+    """The trials with a value, the best first: the complete ones that keep the constraints, the complete ones that do
+    not, by how much they break them, and then the others. Of equals the first; a failed one is none of them."""
     known = [entry for entry in entries if not math.isnan(entry.value) and entry.state != "failed"]
-    candidates = [entry for entry in known if entry.state == "complete"] or known
     sign = 1 if direction == "max" else -1
-    return max(candidates, key=lambda entry: sign * entry.value, default=None)
+    return sorted(known, key=lambda e: (e.state != "complete", e.violation, -sign * e.value, e.number))
+
+
+def best_entry(entries: Iterable[Entry], direction: str) -> Entry | None:
+    """The first of the `ranked`; None where no trial has a value."""
+    return next(iter(ranked(entries, direction)), None)

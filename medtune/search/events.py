@@ -29,13 +29,15 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """`best`: the metrics at the best epoch, empty where there is none. `note`: why it failed."""
+    """`best`: the metrics at the best epoch, empty where there is none. `note`: why it failed. `violation`: by how much
+    it breaks the constraints."""
 
     number: int
     state: State
     best_epoch: int | None
     best: dict[str, float]
     note: str = ""
+    violation: float = 0.0
 
 
 class Watcher:

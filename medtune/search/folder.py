@@ -137,8 +137,9 @@ class SweepFolder:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
 
-    def write_weights(self, number: int, weights: dict[str, np.ndarray]) -> None:
-        folder = self.trial(number) / "best"
+    def write_weights(self, number: int, weights: dict[str, np.ndarray], which: str = "best") -> None:
+        """which: best or last, the epoch that the weights are of."""
+        folder = self.trial(number) / which
         folder.mkdir(exist_ok=True)
         temporary = folder / ".model.safetensors.tmp"
         save_file(weights, temporary)
@@ -149,7 +150,8 @@ class SweepFolder:
         return [int(path.parent.name) for path in (self.path / "trials").glob("*/best")]
 
     def drop_weights(self, number: int) -> None:
-        shutil.rmtree(self.trial(number) / "best", ignore_errors=True)
+        for which in ("last", "best"):  # by `best` it is known that there is something to drop
+            shutil.rmtree(self.trial(number) / which, ignore_errors=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -2,17 +2,20 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from medtune.config.default import Point
 from medtune.config.sweep import SweepConfig
-from medtune.search.entries import Entry, State, best_epoch_of
+from medtune.search.entries import Entry, State
 from medtune.search.sampler import build_sampler, ledger_params, suggest
+from medtune.search.whole_space import BEST_EPOCH, best_of, violation
 
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -49,7 +52,7 @@ class Ledger:
         if preset is not None and not waiting:
             self.study.enqueue_trial(ledger_params(self.config.trial, preset))
         number = len(self.study.get_trials(deepcopy=False)) - (1 if preset is not None or waiting else 0)
-        self.study.sampler = build_sampler(self.config.search.sampler, self.config.seed, number)
+        self.study.sampler = self._sampler(number)
         handle = self.study.ask()
         self._handles[handle.number] = handle
         return handle.number, suggest(handle, self.config.trial, self.config.search.sampler)
@@ -57,7 +60,7 @@ class Ledger:
     def reopen(self, number: int) -> Point:
         """The point of an unfinished trial. What the ledger lacks of it, after a kill in the middle, is drawn now."""
         frozen = self.study.get_trials(deepcopy=False)[number]
-        self.study.sampler = build_sampler(self.config.search.sampler, self.config.seed, number)
+        self.study.sampler = self._sampler(number)
         handle = self._handles[number] = optuna.Trial(self.study, frozen._trial_id)
         return suggest(handle, self.config.trial, self.config.search.sampler)
 
@@ -65,33 +68,58 @@ class Ledger:
         """The point of any trial, from the ledger alone."""
         return suggest(self.study.get_trials(deepcopy=False)[number], self.config.trial, self.config.search.sampler)
 
-    def report(self, number: int, epoch: int, value: float) -> None:
+    def report(self, number: int, epoch: int, value: float, best: bool | None = None) -> None:
+        """The metric after an epoch. `best`: whether it is the best epoch so far; None: the values say so."""
+        if best:
+            self._handles[number].set_user_attr(BEST_EPOCH, epoch)
         self._handles[number].report(value, epoch)
 
-    def tell(self, number: int, state: State, value: float = math.nan, note: str = "") -> None:
-        """How a trial ended. Its value is the metric at its best epoch; nan makes a complete trial a failed one."""
+    def tell(
+        self,
+        number: int,
+        state: State,
+        value: float = math.nan,
+        note: str = "",
+        constraints: Mapping[str, float] | None = None,
+    ) -> None:
+        """How a trial ended. Its value is the metric at its best epoch; nan makes a complete trial a failed one.
+
+        constraints: of a complete trial, by how much it breaks each; kept where that is 0 or less.
+        """
         handle = self._handles.pop(number)
         if note:
             handle.set_user_attr("note", note)
         if state == "complete" and math.isnan(value):
             state = "failed"
+        had = self.study.get_trials(deepcopy=False)[number].constraints  # a kill may have come after them
+        for name, broken_by in (constraints or {}).items():
+            if name not in had:
+                handle.set_constraint(name, broken_by)
         # a pruned trial keeps the values of its epochs, from which TPE learns; a value of its own would say COMPLETE
         self.study.tell(handle, value if state == "complete" else None, _TOLD[state])
 
+    @property
+    def looks(self) -> int:
+        """How often the sealed test has been opened."""
+        return int(self.study.user_attrs.get("looks", 0))
+
     def look(self) -> int:
         """Writes down that the sealed test is opened. How often it has been, this time included."""
-        looks = int(self.study.user_attrs.get("looks", 0)) + 1
+        looks = self.looks + 1
         self.study.set_user_attr("looks", looks)
         return looks
 
+    def _sampler(self, number: int) -> BaseSampler:
+        return build_sampler(self.config.search.sampler, self.config.seed, number, self.config.trial)
+
     def _entry(self, trial: FrozenTrial) -> Entry:
-        values = {epoch: value for epoch, value in trial.intermediate_values.items() if not math.isnan(value)}
-        best_epoch = best_epoch_of(values, self.config.direction)
+        best_epoch, value = best_of(trial, self.config.direction)
         return Entry(
             number=trial.number,
             state=_STATES[trial.state],
             values=trial.intermediate_values,
-            value=values[best_epoch] if best_epoch else math.nan,
+            value=value,
             best_epoch=best_epoch,
             note=trial.user_attrs.get("note", ""),
+            violation=violation(trial),
         )

@@ -10,7 +10,7 @@ from medtune.config.default import Point, default_point, trial_config
 from medtune.config.space import Choice, Distribution, Range, distributions, resolve
 from medtune.config.sweep import Asha, Hyperband, SweepConfig
 from medtune.config.trial import TrialConfig
-from medtune.data.catalogue import dataset_info
+from medtune.data.catalogue import describe
 from medtune.search.resources import Share
 from medtune.search.sampler import grid
 from medtune.search.sweep import load_search_data, longest
@@ -92,7 +92,7 @@ def _epoch_seconds(config: SweepConfig, share: Share) -> Iterator[float]:
 
     use_threads(share.cpus)
     data = load_search_data(config)
-    train = to_device(data.train.images, data.train.labels, share.device)
+    train = to_device(data.train, share.device, data.rgb)
     for point in [default_point(config.trial), *_random_points(config)]:
         yield _timed(trial_config(config.trial, point), config, train, len(data.val))
 
@@ -102,7 +102,7 @@ def _timed(trial: TrialConfig, config: SweepConfig, train: Any, val_cases: int) 
     from medtune.training.device import resolve_precision
     from medtune.training.loop import Training
 
-    info = dataset_info(config.data.dataset)
+    info = describe(config.data)
     precision = resolve_precision(trial.precision, train.images.device.type)
     training = Training(trial, info.task, len(info.classes), train, config.seed, precision)
     seconds, images = training.time_batches(TIMED_BATCHES)

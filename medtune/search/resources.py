@@ -56,7 +56,7 @@ def share_of_this_machine(config: SweepConfig) -> Share:
         import torch
 
         gpus = torch.cuda.device_count()
-    return plan_shares(config.resources, cpus, gpus, config.data.size)
+    return plan_shares(config.resources, cpus, gpus, config.data.side)
 
 
 def has_mps() -> bool:

@@ -5,16 +5,15 @@ Knows no engine: whatever runs the trials asks `next_job`, passes on each messag
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from medtune.config.default import Point, default_point, start_points, swept_values, trial_config
 from medtune.config.sweep import SweepConfig
-from medtune.search.attempts import Attempts
-from medtune.search.entries import Entry, State
+from medtune.config.trial import METRICS
+from medtune.search.attempts import Attempts, Saved
+from medtune.search.entries import Entry, State, best_epoch_of, ranked
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
 from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
@@ -23,6 +22,7 @@ from medtune.search.sampler import grid
 from medtune.search.worker import Job, Message
 
 DEFAULT_TRIAL = 0  # the untuned default, which is never pruned
+UNDEFINED = 1.0  # by how much a constraint is broken whose metric is not defined: the samplers can take no nan
 
 
 @dataclass
@@ -44,11 +44,10 @@ class SweepRun:
         ledger: Ledger,
         pruner: Pruner,
         make_job: Callable[[int, dict[str, Any], str], Job],
-        labels: np.ndarray,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.folder, self.config, self.ledger, self.pruner = folder, config, ledger, pruner
-        self.make_job, self.labels, self.watchers = make_job, labels, watchers
+        self.make_job, self.watchers = make_job, watchers
         self.live: dict[int, Live] = {}
         self.interrupted = False
         self.deadline = math.inf
@@ -116,10 +115,9 @@ class SweepRun:
             self._tell(lambda watcher: watcher.epoch_ended(EpochEnded(number, epoch, at, values)))
             self.folder.append_epoch(number, {"epoch": epoch, "at": at, **values})
             live.logged[epoch] = values
-        self.ledger.report(number, epoch, value)
         live.values[epoch] = value
-        if not math.isnan(value) and (live.best_epoch is None or self._better(value, live.values[live.best_epoch])):
-            live.best_epoch = epoch
+        live.best_epoch = self._best_epoch(live)
+        self.ledger.report(number, epoch, value, live.best_epoch == epoch)
 
     # ---------------------------------------------------------------- how a trial ends
 
@@ -128,45 +126,56 @@ class SweepRun:
         live = self.live.pop(number)
         value = live.values[live.best_epoch] if live.best_epoch else math.nan
         if state == "complete" and math.isnan(value):
-            state, note = "failed", f"{self.config.search.metric} is not defined on this validation split"
-        self.ledger.tell(number, state, value, note)
-        self._finish(number, state, value, live, note)
+            metric = self.config.search.metric if live.best_epoch else self.config.epoch_metric
+            state, note = "failed", f"{metric} is not defined on this validation split"
+        constraints = self._constraints(live.logged[live.best_epoch]) if state == "complete" and live.best_epoch else {}
+        self.ledger.tell(number, state, value, note, constraints)
+        violation = sum(max(broken_by, 0.0) for broken_by in constraints.values())
+        self._finish(Entry(number, state, live.values, value, live.best_epoch, note, violation), live)
 
-    def _finish(self, number: int, state: State, value: float, live: Live, note: str) -> None:
+    def _constraints(self, best: Mapping[str, float]) -> dict[str, float]:
+        """By how much the best epoch of a trial breaks each constraint, which it keeps where that is 0 or less."""
+        broken_by = {}
+        for metric, limits in self.config.search.constraints.items():
+            for side, limit in limits.items():
+                over = (best[metric] - limit) * (1 if side == "max" else -1)
+                broken_by[f"{metric} {side}"] = UNDEFINED if math.isnan(over) else over
+        return broken_by
+
+    def _finish(self, entry: Entry, live: Live) -> None:
         """All that follows from the ledger's word. The attempts go last: a kill before leaves it to be done again."""
-        self.tidy(number, state, value)
-        self._announce_end(number, state, live, note)
-        Attempts(self._storage(number)).clear()
+        self.tidy(entry)
+        self._announce_end(entry, live)
+        Attempts(self._storage(entry.number)).clear()
 
     def close(self) -> None:
         """The engine has stopped: what still runs is unfinished, and stays so in the ledger."""
         for number, live in self.live.items():
-            self._announce_end(number, "unfinished", live)
+            self._announce_end(Entry(number, "unfinished"), live)
         self._tell(lambda watcher: watcher.closed(not self.finished))
 
-    def _announce_end(self, number: int, state: State, live: Live, note: str = "") -> None:
+    def _announce_end(self, entry: Entry, live: Live) -> None:
         best = live.logged[live.best_epoch] if live.best_epoch else {}
-        self._tell(lambda watcher: watcher.trial_ended(TrialEnded(number, state, live.best_epoch, best, note)))
+        ended = TrialEnded(entry.number, entry.state, live.best_epoch, best, entry.note, entry.violation)
+        self._tell(lambda watcher: watcher.trial_ended(ended))
 
-    def tidy(self, number: int, state: State, value: float) -> None:
+    def tidy(self, entry: Entry) -> None:
         """From the last checkpoint to what is kept: predictions of all, weights of the best. Can be done twice."""
-        attempts = Attempts(self._storage(number))
+        attempts = Attempts(self._storage(entry.number))
         last = attempts.last()
         if last is not None:
-            arrays, best_epoch = attempts.predictions(last)
-            cases = np.arange(len(self.labels), dtype=np.int64)
-            self.folder.write_predictions(number, {**arrays, "labels": self.labels, "cases": cases})
-            if state != "failed" and best_epoch is not None:
-                self._ended[number] = value
-                self._keep_weights(number, attempts, best_epoch)
+            predictions, best_epoch = attempts.predictions(last)
+            self.folder.write_predictions(entry.number, predictions)
+            if best_epoch is not None:
+                self._ended[entry.number] = entry
+                self._keep_weights(entry.number, attempts, {"best": attempts.of_epoch(best_epoch), "last": last})
 
-    def _keep_weights(self, number: int, attempts: Attempts, best_epoch: int) -> None:
-        sign = 1 if self.config.direction == "max" else -1
-        ranked = sorted(self._ended, key=lambda trial: (-sign * self._ended[trial], trial))
-        kept = set(ranked[: self.config.keep.weights])
-        checkpoint = attempts.of_epoch(best_epoch)
-        if number in kept and checkpoint is not None:
-            self.folder.write_weights(number, attempts.weights(checkpoint))
+    def _keep_weights(self, number: int, attempts: Attempts, saved: Mapping[str, Saved | None]) -> None:
+        keep = self.config.keep
+        kept = {entry.number for entry in ranked(self._ended.values(), self.config.direction)[: keep.weights]}
+        for which, checkpoint in saved.items():
+            if number in kept and checkpoint is not None and (which == "best" or keep.last):
+                self.folder.write_weights(number, attempts.weights(checkpoint), which)
         for other in self.folder.with_weights():
             if other not in kept:
                 self.folder.drop_weights(other)
@@ -179,13 +188,10 @@ class SweepRun:
         for entry in entries:
             for epoch, value in entry.values.items():
                 self.pruner.stop(entry.number, epoch, value)
-        ended = [entry for entry in entries if entry.state != "unfinished"]
-        # the values of trials that have one, by which weights are kept
-        self._ended = {e.number: e.value for e in ended if e.state != "failed" and not math.isnan(e.value)}
-        for entry in ended:
+        self._ended = {entry.number: entry for entry in entries if entry.state != "unfinished"}
+        for entry in list(self._ended.values()):
             if Attempts(self._storage(entry.number)).current():
-                live = Live(entry.best_epoch, self._logged(entry.number))
-                self._finish(entry.number, entry.state, entry.value, live, entry.note)
+                self._finish(entry, Live(entry.best_epoch, self._logged(entry.number)))
         self._unfinished = [entry.number for entry in entries if entry.state == "unfinished"]
         self.asked = len(entries)
         self._past = {entry.number: entry for entry in entries}
@@ -207,7 +213,8 @@ class SweepRun:
         job = self.make_job(number, trial.model_dump(mode="json"), self._storage(number))
         attempt = Attempts(self._storage(number)).current() + 1
         past = self._past.get(number, Entry(number, "unfinished"))
-        self.live[number] = Live(past.best_epoch, self._logged(number), dict(past.values))
+        live = self.live[number] = Live(None, self._logged(number), dict(past.values))
+        live.best_epoch = self._best_epoch(live)
         config = {**job.config, "precision": job.precision, "seed": job.seed, "threads": job.threads}
         config |= {"device": job.device, "versions": versions()}
         self.folder.start_trial(number, config)
@@ -225,8 +232,11 @@ class SweepRun:
         own = f"{root.rstrip('/')}/{self.folder.sweep_id}" if root else self.folder.path
         return f"{own}/trials/{number:04d}"
 
-    def _better(self, value: float, than: float) -> bool:
-        return value > than if self.config.direction == "max" else value < than
+    def _best_epoch(self, live: Live) -> int | None:
+        """The first best of the epochs that the ledger has, by the metric that chooses epochs, from the folder."""
+        metric = self.config.epoch_metric
+        known = {epoch: live.logged[epoch][metric] for epoch in live.values if epoch in live.logged}
+        return best_epoch_of(known, METRICS[metric])
 
     def _tell(self, what: Callable[[Watcher], None]) -> None:
         for watcher in self.watchers:

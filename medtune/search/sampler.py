@@ -9,16 +9,24 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from medtune.config.default import Point
 from medtune.config.space import Choice, Distribution, Range, distributions, resolve
+from medtune.search.whole_space import CmaEs, GaussianProcess, WholeSpace
+
+EVERYWHERE = {"qmc", "gp", "cmaes", "nsga2"}  # these need the same dimensions in every trial
+POPULATION = 10  # of NSGA-II: Optuna's 50 would leave a sweep of 40 trials random
 
 
-def build_sampler(name: str, seed: int, trial: int) -> BaseSampler:
-    """The sampler for one ask. Seeded anew for each, so that a resumed sweep does not repeat its first draws."""
+def build_sampler(name: str, seed: int, trial: int, space: Mapping[str, Any]) -> BaseSampler:
+    """The sampler for one ask. Seeded anew for each, so that a resumed sweep does not repeat its first draws.
+
+    TPE learns from pruned trials by their last epoch; GP, CMA-ES and NSGA-II by their best one, see `WholeSpace`.
+    """
     ask_seed = int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
+    whole = {path: optuna_distribution(distribution) for path, distribution in distributions(space)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         match name:
@@ -28,16 +36,23 @@ def build_sampler(name: str, seed: int, trial: int) -> BaseSampler:
                 return RandomSampler(seed=ask_seed)
             case "qmc":  # its place in the sequence is in the ledger; the scrambling must stay the same
                 return QMCSampler(scramble=True, seed=seed, independent_sampler=RandomSampler(seed=ask_seed))
+            case "gp":
+                return WholeSpace(whole, GaussianProcess(seed=ask_seed, warn_independent_sampling=False))
+            case "cmaes":
+                return WholeSpace(whole, CmaEs(whole, ask_seed))
+            case "nsga2":
+                return WholeSpace(whole, NSGAIISampler(population_size=POPULATION, seed=ask_seed))
     raise ValueError(f"no sampler is called {name}")
 
 
 def suggest(trial: optuna.Trial | FrozenTrial, space: Mapping[str, Any], sampler: str) -> Point:
     """The point that a trial gets, one suggestion a distribution; a frozen trial gives what it was given.
 
-    TPE learns of each branch by itself. QMC needs the same dimensions in every trial, so it is asked for all branches,
-    and what is inactive is left out of the point.
+    TPE learns of each branch by itself. The others that learn are asked for all branches, and what is inactive is left
+    out of the point.
     """
-    everywhere = {path: _suggest(trial, path, d) for path, d in distributions(space)} if sampler == "qmc" else {}
+    named = distributions(space) if sampler in EVERYWHERE else ()
+    everywhere = {path: _suggest(trial, path, distribution) for path, distribution in named}
     point: Point = {}
 
     def pick(path: str, distribution: Distribution) -> Any:

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from medtune.config.sweep import SweepConfig
-from medtune.data.catalogue import dataset_info
+from medtune.data.catalogue import describe
 from medtune.evaluation.intervals import Interval, auroc_interval
 from medtune.evaluation.metrics import probabilities
 from medtune.evaluation.pictures import logits_of_epoch
@@ -36,6 +36,16 @@ class Summary:
         metrics = {key: value for key, value in records[entry.best_epoch].items() if key.startswith("val/")}
         return {"trial": entry.number, "epoch": entry.best_epoch, **metrics}
 
+    def broken(self, entry: Entry | None) -> list[str]:
+        """The constraints that a trial breaks at its best epoch, in words."""
+        numbers = self.numbers(entry)
+        return [
+            f"{metric} {numbers[metric]:.3g} is not {'at most' if side == 'max' else 'at least'} {limit:g}"
+            for metric, limits in self.config.search.constraints.items()
+            for side, limit in limits.items()
+            if numbers and not (numbers[metric] <= limit if side == "max" else numbers[metric] >= limit)
+        ]
+
     def auroc(self, entry: Entry | None) -> Interval | None:
         """The trial's validation AUROC at its best epoch, with a 95 % interval."""
         if entry is None or entry.best_epoch is None:
@@ -43,7 +53,7 @@ class Summary:
         predictions = self.folder.predictions(entry.number)
         if predictions is None or entry.best_epoch not in predictions["epochs"]:
             return None
-        task = dataset_info(self.config.data.dataset).task
+        task = describe(self.config.data).task
         shown = probabilities(logits_of_epoch(predictions, entry.best_epoch), task)
         return auroc_interval(shown, predictions["labels"], task)
 
@@ -52,6 +62,8 @@ class Summary:
         best, interval = self.numbers(self.best), self.auroc(self.best)
         if best and interval:
             best |= {"val/auroc/low": interval.low, "val/auroc/high": interval.high}
+        if best and self.config.search.constraints:
+            best["feasible"] = not self.broken(self.best)
         return {
             "sweep": self.config.sweep,
             "folder": str(self.folder.path),

@@ -1,18 +1,20 @@
 """A sweep from its file to its end, new or gone on with: folder, data, engine, ledger."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from medtune.config.space import Choice, Range
+from medtune.config.space import Choice, Range, corners, resolve
 from medtune.config.sweep import SweepConfig
-from medtune.data.catalogue import dataset_info
+from medtune.config.trial import METRICS, ModelConfig
+from medtune.data.catalogue import describe
 from medtune.data.fetch import fetch
-from medtune.data.splits import Split, load_search_splits, stratified_subset
+from medtune.data.splits import Split, data_md5, load_search_splits, stratified_subset
+from medtune.models.published import WEIGHT_FILES, fetch_weights
 from medtune.search.events import Watcher
-from medtune.search.folder import FolderError, SweepFolder
+from medtune.search.folder import FolderError, SweepFolder, write_whole
 from medtune.search.resources import Share, plan_shares
 from medtune.search.worker import Job, SearchData
 from medtune.training.device import resolve_precision
@@ -22,18 +24,62 @@ SECONDS_AN_HOUR = 3600
 
 
 def create_sweep(config: SweepConfig, path: Path | None = None) -> SweepFolder:
-    """A new, locked folder for a sweep, `runs/<name>` unless another is given; its data is fetched first."""
-    if not dataset_info(config.data.dataset).made:
+    """A new, locked folder for a sweep, `runs/<name>` unless another is given; data and weights are fetched first."""
+    if not describe(config.data).made:
         fetch(config.data)
-    return SweepFolder.create(path or Path("runs") / config.sweep, config)
+    _fetch_weights(config)
+    folder = SweepFolder.create(path or Path("runs") / config.sweep, _from_anywhere(config))
+    if config.data.folder is not None:
+        write_whole(folder.path / "data.md5", data_md5(config.data).encode())
+    return folder
+
+
+def _fetch_weights(config: SweepConfig) -> None:
+    """The files of all models of the space. Raises DataError where one is not to be had."""
+    models = [ModelConfig.model_validate(resolve(config.trial, pick)["model"]) for pick in corners(config.trial)]
+    for model in {(model.name, model.weights): model for model in models}.values():
+        fetch_weights(model)
+
+
+def _from_anywhere(config: SweepConfig) -> SweepConfig:
+    """The same, with paths that are right for every worker, and wherever the sweep is gone on with."""
+    trial = {**config.trial, "model": _absolute_weights(config.trial["model"])}
+    data = config.data
+    if data.folder is not None:
+        data = data.model_copy(update={"folder": str(Path(data.folder).expanduser().absolute())})
+    return config.model_copy(update={"data": data, "trial": trial})
+
+
+def _absolute_weights(space: Any) -> Any:
+    if isinstance(space, Choice):
+        return Choice(tuple(_absolute_weights(option) for option in space.options))
+    if isinstance(space, Mapping):
+        return {key: _absolute_weights(value) for key, value in space.items()}
+    names_a_file = isinstance(space, str) and space.endswith(WEIGHT_FILES)
+    return str(Path(space).expanduser().absolute()) if names_a_file else space
+
+
+def check_data(folder: SweepFolder, config: SweepConfig) -> None:
+    """Raises FolderError where a folder of pictures is no longer what the sweep began with: it would be divided anew,
+    and cases of the test could be among those that a model was trained on."""
+    begun_with = folder.path / "data.md5"
+    if begun_with.exists():
+        fetch(config.data)
+        if data_md5(config.data) != begun_with.read_text():
+            raise FolderError(
+                f"{config.data.folder} has changed since the sweep {folder.path} began; "
+                "bring the pictures back as they were, or start another sweep"
+            )
 
 
 def reopen_sweep(path: Path, trials: int | None = None) -> tuple[SweepFolder, SweepConfig]:
     """The locked folder of a sweep to go on with, and its configuration, with another number of trials when asked.
 
-    Raises FolderError where there is no sweep, where another process runs it, or where it had more trials already.
+    Raises FolderError where there is no sweep, where another process runs it, where it had more trials already, or
+    where its pictures have changed.
     """
     folder = SweepFolder.open(path)
+    check_data(folder, folder.config())
     folder.lock()
     config = folder.config()
     if trials is not None:
@@ -58,9 +104,9 @@ def run_sweep(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watch
         from medtune.search.engine import run_trials
 
         try:
-            share = plan_shares(config.resources, *starting.result(), config.data.size)
+            share = plan_shares(config.resources, *starting.result(), config.data.side)
             data = loading.result()
-            run = _sweep_run(folder, config, data, share, watchers)
+            run = _sweep_run(folder, config, share, watchers)
             run_trials(run, data, share)
         finally:
             cluster.stop()
@@ -73,12 +119,12 @@ def load_search_data(config: SweepConfig) -> SearchData:
     if config.data.train_fraction < 1:
         part = stratified_subset(train.labels, config.data.train_fraction, config.seed)
         train = Split(train.images[part], train.labels[part])
-    return SearchData(f"{config.data.dataset}-{config.data.size}", train, val)
+    data = config.data
+    key = f"{data_md5(data)} {data.side} {data.as_rgb} {data.train_fraction} {config.seed}"
+    return SearchData(key, train, val, data.as_rgb)
 
 
-def _sweep_run(
-    folder: SweepFolder, config: SweepConfig, data: SearchData, share: Share, watchers: Sequence[Watcher]
-) -> Any:
+def _sweep_run(folder: SweepFolder, config: SweepConfig, share: Share, watchers: Sequence[Watcher]) -> Any:
     from medtune.search.ledger import Ledger
     from medtune.search.pruning import build_pruner
     from medtune.search.run import SweepRun
@@ -89,7 +135,6 @@ def _sweep_run(
         Ledger(folder.ledger, folder.sweep_id, config),
         build_pruner(config.pruning, config.direction, longest(config.trial)),
         JobMaker(config, share),
-        data.val.labels,
         watchers,
     )
     if config.budget.hours is not None:
@@ -102,7 +147,7 @@ class JobMaker:
 
     def __init__(self, config: SweepConfig, share: Share) -> None:
         self.config, self.share = config, share
-        info = dataset_info(config.data.dataset)
+        info = describe(config.data)
         self.task, self.classes = info.task, len(info.classes)
 
     def __call__(self, number: int, trial: dict[str, Any], storage: str) -> Job:
@@ -115,8 +160,8 @@ class JobMaker:
             device=self.share.device,
             precision=resolve_precision(trial["precision"], self.share.device),
             threads=self.share.cpus,
-            metric=self.config.search.metric,
-            direction=self.config.direction,
+            metric=self.config.epoch_metric,
+            direction=METRICS[self.config.epoch_metric],
             storage=storage,
         )
 

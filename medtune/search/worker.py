@@ -38,6 +38,7 @@ class SearchData:
     key: str
     train: Split
     val: Split
+    rgb: bool = False
 
 
 def run_job(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
@@ -54,19 +55,10 @@ def run_job(job: Job, data: SearchData, report: Callable[[Message], None]) -> No
 def _run(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
     from medtune.training.checkpoint import decode, encode  # torch is imported by workers only
     from medtune.training.device import use_threads
-    from medtune.training.loop import Objective, Training
 
     use_threads(job.threads)
     train, val = _on_device(data, job.device)
-    training = Training(
-        TrialConfig.model_validate(job.config),
-        job.task,
-        job.classes,
-        train,
-        job.seed,
-        job.precision,
-        Objective(job.metric, job.direction),
-    )
+    training = _training(job, train, val)
     attempts = Attempts(job.storage)
     last = attempts.last()
     if last is not None:
@@ -82,6 +74,17 @@ def _run(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
         report({"epoch": record.epoch, "last": record.last, "at": time.time(), **record.values})
 
 
+def _training(job: Job, train: Any, val: Any) -> Any:
+    from medtune.training.folds import CrossValidation
+    from medtune.training.loop import Training
+    from medtune.training.progress import Objective
+
+    config, objective = TrialConfig.model_validate(job.config), Objective(job.metric, job.direction)
+    if config.folds is None:
+        return Training(config, job.task, job.classes, train, job.seed, job.precision, objective)
+    return CrossValidation(config, job.task, job.classes, train, val, job.seed, job.precision, objective)
+
+
 _cached: tuple[str, Any] | None = None  # the data on this process's device: a worker serves one sweep
 
 
@@ -90,10 +93,8 @@ def _on_device(data: SearchData, device: str) -> Any:
 
     global _cached
     key = f"{data.key} on {device}"
-    if device == "cpu":  # nothing is copied
-        return [to_device(split.images, split.labels, device) for split in (data.train, data.val)]
     if _cached is None or _cached[0] != key:
-        _cached = (key, [to_device(split.images, split.labels, device) for split in (data.train, data.val)])
+        _cached = (key, [to_device(split, device, data.rgb) for split in (data.train, data.val)])
     return _cached[1]
 
 

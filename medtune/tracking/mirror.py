@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from medtune.config.sweep import SweepConfig
-from medtune.data.catalogue import dataset_info
+from medtune.data.catalogue import describe
 from medtune.data.splits import data_md5
 from medtune.evaluation.pictures import draw_predictions
 from medtune.search.folder import SweepFolder, write_whole
@@ -146,7 +146,7 @@ class Mirror:
             (staging / "sweep.yaml").write_text(text.replace(self.uri, without_password(self.uri)))
 
     def _draw(self, staging: Path, epoch: int) -> None:
-        info, path = dataset_info(self.config.data.dataset), staging / "validation.npz"
+        info, path = describe(self.config.data), staging / "validation.npz"
         if not path.exists():
             return
         try:
@@ -157,7 +157,7 @@ class Mirror:
 
     def _dataset(self) -> DatasetInput:
         data = self.config.data
-        dataset = Dataset(data.dataset, data_md5(data)[:36], "medtune", dataset_info(data.dataset).title)
+        dataset = Dataset(data.title, data_md5(data)[:36], "medtune", describe(data).title)
         return DatasetInput(dataset, [InputTag("mlflow.data.context", "train, validation")])
 
     @property

@@ -1,16 +1,17 @@
 """Retraining and the sealed test, as runs of their own beside the trials."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from medtune.config.sweep import SweepConfig
+from medtune.curves import OnCurves, learning_curves, trained_plan
 from medtune.retrain import Plan, retrain
 from medtune.search.folder import SweepFolder
 from medtune.tracking.spool import SWEEP
 from medtune.tracking.tracker import Tracker
-from medtune.training.loop import EpochRecord
+from medtune.training.progress import EpochRecord
 from medtune.unseal import unseal
 
 FILES = ("model.safetensors", "model.json")
@@ -47,6 +48,36 @@ def test_tracked(folder: SweepFolder, config: SweepConfig) -> dict[str, Any]:
             tracker.spool.metrics(_key(index), 0, time.time(), numbers)
             tracker.spool.end(_key(index), "FINISHED", {"looks": result["looks"]}, "", ("test.json",))
     return result
+
+
+def curves_tracked(folder: SweepFolder, config: SweepConfig, say: Callable[[str], None]) -> dict[str, Any]:
+    """Draws the learning curves of the first retrained model, and adds them to its run."""
+    plan = trained_plan(folder, config)
+    write_event = _event_writer(folder, config)
+    with Tracker(folder, config) as tracker:
+
+        def on_epoch(epoch: int, values: Mapping[str, float]) -> None:
+            curves = {f"curves/{name.replace('/', '_')}": value for name, value in values.items()}
+            tracker.spool.metrics(_key(0), epoch, time.time(), curves)
+            write_event(epoch, values)
+            numbers = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if name.endswith("auroc"))
+            say(f"epoch {epoch} of {plan.config.epochs}: {numbers}")
+
+        result = learning_curves(folder, config, plan, on_epoch)
+        files = ("curves.jsonl", "curves.png")
+        tracker.spool.end(_key(0), "FINISHED", {"looks": result["looks"]}, folder.retrained.name, files)
+    return result
+
+
+def _event_writer(folder: SweepFolder, config: SweepConfig) -> OnCurves:
+    """Writes the curves for TensorBoard too, where that is wanted."""
+    if not config.tracking.tensorboard:
+        return lambda epoch, values: None
+    from medtune.tracking.tensorboard import RETRAINED, append_events, scalars, write_events
+
+    path = folder.path / RETRAINED
+    write_events(path, [])
+    return lambda epoch, values: append_events(path, [scalars(epoch, time.time(), values)])
 
 
 def _key(index: int) -> str:

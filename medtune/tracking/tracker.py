@@ -43,7 +43,7 @@ class Tracker:
     def tags(self) -> dict[str, Any]:
         """What all runs of the sweep have in common."""
         data = self.config.data
-        return {"sweep": self.config.sweep, "dataset": data.dataset, "size": data.size, "git_commit": git_commit()}
+        return {"sweep": self.config.sweep, "dataset": data.title, "size": data.side, "git_commit": git_commit()}
 
     @property
     def parent_run_id(self) -> str | None:

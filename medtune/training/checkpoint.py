@@ -8,7 +8,9 @@ from safetensors import safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor, nn
 
-from medtune.training.loop import EpochRecord, Training
+from medtune.training.folds import CrossValidation
+from medtune.training.loop import Training
+from medtune.training.progress import EpochRecord, Progress
 from medtune.training.tensorfile import NHWC, read_values, stamp
 
 
@@ -27,29 +29,53 @@ class Checkpoint:
         return save(self.tensors, self.metadata)
 
 
-def encode(training: Training) -> Checkpoint:
+def encode(progress: Progress) -> Checkpoint:
     """The whole state of a training between two epochs, predictions so far included."""
-    tensors = {f"model.{name}": tensor for name, tensor in training.model.state_dict().items()}
-    tensors |= {f"stream.{name}": state for name, state in training.streams.state().items()}
-    tensors |= {f"optimizer.{key}": tensor for key, tensor in _optimizer_tensors(training.optimizer).items()}
-    tensors |= {f"predictions.{name}": torch.from_numpy(array) for name, array in training.predictions.arrays().items()}
+    tensors = {f"predictions.{name}": torch.from_numpy(array) for name, array in progress.predictions.arrays().items()}
+    for prefix, training in _models(progress):
+        for kind, state in _state(training).items():
+            tensors |= {f"{kind}.{prefix}{name}": tensor for name, tensor in state.items()}
     values = {
-        "records": [asdict(record) for record in training.records],
-        "best_epoch": training.best.epoch if training.best else None,
+        "records": [asdict(record) for record in progress.records],
+        "best_epoch": progress.best.epoch if progress.best else None,
     }
     return Checkpoint(_as_in_memory(tensors), stamp(values))
 
 
-def decode(data: bytes, training: Training) -> None:
+def decode(data: bytes, progress: Progress) -> None:
     """Brings a fresh training of the same configuration to where `encode` left the other."""
     tensors, values = _as_named(load(data)), read_values(io.BytesIO(data))
-    training.model.load_state_dict(_part(tensors, "model."))
-    training.streams.restore(_part(tensors, "stream."))
-    _restore_optimizer(training.optimizer, _part(tensors, "optimizer."))
-    training.records = [EpochRecord(**record) for record in values["records"]]
-    training.best = training.records[values["best_epoch"] - 1] if values["best_epoch"] else None
+    for prefix, training in _models(progress):
+        training.evaluated.load_state_dict(_part(tensors, f"model.{prefix}"))
+        training.streams.restore(_part(tensors, f"stream.{prefix}"))
+        _restore_optimizer(training.optimizer, _part(tensors, f"optimizer.{prefix}"))
+        if training.averaged is not None:
+            training.model.load_state_dict(_part(tensors, f"trained.{prefix}"))
+            training.averaged.n_averaged.copy_(tensors[f"averaged.{prefix}steps"])
+    progress.records = [EpochRecord(**record) for record in values["records"]]
+    progress.best = progress.records[values["best_epoch"] - 1] if values["best_epoch"] else None
     predictions = {name: tensor.numpy() for name, tensor in _part(tensors, "predictions.").items()}
-    training.predictions.restore(**predictions)
+    progress.predictions.restore(**predictions)
+
+
+def _models(progress: Progress) -> list[tuple[str, Training]]:
+    """Every model in training, with what stands before its names in the checkpoint."""
+    if isinstance(progress, CrossValidation):
+        return [(f"{fold}.", training) for fold, training in enumerate(progress.trainings)]
+    assert isinstance(progress, Training)
+    return [("", progress)]
+
+
+def _state(training: Training) -> dict[str, dict[str, Tensor]]:
+    """`model` is what is kept of a trial in the end: where weights are averaged, the mean."""
+    state = {
+        "model": training.evaluated.state_dict(),
+        "stream": training.streams.state(),
+        "optimizer": _optimizer_tensors(training.optimizer),
+    }
+    if training.averaged is not None:
+        state |= {"trained": training.model.state_dict(), "averaged": {"steps": training.averaged.n_averaged}}
+    return state
 
 
 def encode_weights(model: nn.Module) -> bytes:

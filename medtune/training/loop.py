@@ -1,22 +1,26 @@
-"""The training of one configuration, epoch by epoch."""
+"""The training of one model, epoch by epoch."""
 
-import math
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from medtune.config.trial import TrialConfig
 from medtune.data.augment import Augmenter
-from medtune.data.batches import DeviceSplit, normalise
+from medtune.data.batches import DeviceSplit
+from medtune.data.mixing import mix
 from medtune.evaluation.metrics import evaluate
 from medtune.models.build import build_model
+from medtune.models.finetune import parameter_groups, set_trained
 from medtune.task import Task
+from medtune.training.averaging import average
+from medtune.training.balance import case_weights, class_weights
 from medtune.training.losses import training_loss
 from medtune.training.optimizers import build_optimizer, set_lr
-from medtune.training.predictions import Predictions
+from medtune.training.progress import AUROC, Advance, EpochRecord, Objective, Progress
 from medtune.training.schedules import lr_factor
 from medtune.training.streams import Streams
 
@@ -28,30 +32,8 @@ class Diverged(Exception):
     """The loss is no longer a number, or far from anything that could recover."""
 
 
-@dataclass(frozen=True)
-class EpochRecord:
-    """The numbers of one epoch, counted from 1; `values` by metric name. `last`: no epoch follows."""
-
-    epoch: int
-    values: dict[str, float]
-    last: bool
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a trial is judged by: a metric, and whether more of it is better."""
-
-    metric: str
-    direction: str  # max or min
-
-    def better(self, value: float, than: float | None) -> bool:
-        if than is None or math.isnan(than):
-            return not math.isnan(value)
-        return value > than if self.direction == "max" else value < than
-
-
-class Training:
-    """A configuration in training. `checkpoint` has what is needed to go on from here to the last bit."""
+class Training(Progress):
+    """One model in training. `training.checkpoint` has what is needed to go on from here to the last bit."""
 
     def __init__(
         self,
@@ -61,71 +43,85 @@ class Training:
         train: DeviceSplit,
         seed: int,
         precision: str = "float32",
-        objective: Objective = Objective("val/auroc", "max"),
+        objective: Objective = AUROC,
     ) -> None:
-        self.config, self.task, self.train, self.objective = config, task, train, objective
+        super().__init__(config, objective)
+        self.task, self.classes, self.train = task, classes, train
         self.device = train.images.device
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
         self.streams = Streams(seed, self.device)
         model = build_model(config.model, train.channels, classes, train.size, self.streams.weights)
-        model.dropout.generator = self.streams.dropout
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(config.optimizer, self.model.parameters())
+        self.averaged = average(self.model, config.ema) if config.ema else None
+        self.model.dropout.generator = self.streams.dropout
+        groups = parameter_groups(self.model, config.model, config.optimizer.decay_norms)
+        self.optimizer = build_optimizer(config.optimizer, groups)
         self.augment = Augmenter(config.augment, self.streams.augmentation)
-        self.predictions = Predictions()
-        self.records: list[EpochRecord] = []
-        self.best: EpochRecord | None = None
+        self.mixes = bool(config.augment.mixup or config.augment.cutmix)
+        balanced = config.loss.class_weights == "balanced"
+        self.class_weights = class_weights(train.labels, task, classes) if balanced else None
+        sampled = config.sampling == "balanced"
+        self.case_weights = case_weights(train.labels, task, classes).cpu() if sampled else None
 
     @property
-    def epoch(self) -> int:
-        """How many epochs are behind."""
-        return len(self.records)
+    def evaluated(self) -> nn.Module:
+        """The model whose weights are validated and kept."""
+        return self.averaged.module if self.averaged is not None else self.model
 
-    @property
-    def finished(self) -> bool:
-        return bool(self.records) and self.records[-1].last
-
-    def run_epoch(self, val: DeviceSplit | None) -> EpochRecord:
-        """Trains an epoch and evaluates it. Raises `Diverged`, with the epoch, when there is no sense in going on."""
+    def advance(self, val: DeviceSplit | None, past: Sequence[EpochRecord]) -> Advance:
         started = time.perf_counter()
-        train_loss = self._train_epoch()
+        train_loss = self._train_epoch(past)
         values = {"train/loss": train_loss, "lr": self.optimizer.param_groups[0]["lr"]}
-        logits = None if val is None else predict_logits(self.model, val, self.autocast)
+        logits = None if val is None else predict_logits(self.evaluated, val, self.autocast)
         if not train_loss < DIVERGED or not (logits is None or np.isfinite(logits).all()):
-            raise Diverged(f"training diverged in epoch {self.epoch + 1}: loss {train_loss:g}")
-        if val is not None and logits is not None:
-            measured = evaluate(logits, val.labels.cpu().numpy().astype(np.int64), self.task)
-            values |= {f"val/{name}": value for name, value in measured.items()}
+            raise Diverged(f"training diverged in epoch {len(past) + 1}: loss {train_loss:g}")
+        labels = None if val is None else val.labels.cpu().numpy().astype(np.int64)
+        if logits is not None and labels is not None:
+            values |= {f"val/{name}": value for name, value in evaluate(logits, labels, self.task).items()}
         values["epoch_seconds"] = time.perf_counter() - started
-        return self._record(values, logits)
+        return Advance(values, logits, labels)
 
-    def _train_epoch(self) -> float:
+    def _train_epoch(self, past: Sequence[EpochRecord]) -> float:
         """One pass over train; the mean training loss over its cases."""
-        self.model.train()
+        self._train_mode(len(past) + 1)
         total = torch.zeros((), device=self.device)
-        order = torch.randperm(len(self.train), generator=self.streams.order).to(self.device)
-        batches = order.split(self.config.batch_size)
+        batches = self._order().to(self.device).split(self.config.batch_size)
         for index, cases in enumerate(batches):
-            step = self.epoch * len(batches) + index
-            factor = lr_factor(self.config.schedule, step, len(batches), self.config.epochs)
+            step = len(past) * len(batches) + index
+            factor = lr_factor(self.config.schedule, step, len(batches), self.config.epochs, past)
             set_lr(self.optimizer, self.config.optimizer.lr * factor)
             total += self._train_step(cases) * len(cases)  # no .item(): that would wait for the device at each step
         return total.item() / len(self.train)
 
+    def _train_mode(self, epoch: int) -> None:
+        self.model.train()
+        set_trained(self.model, self.config.model, epoch)
+
+    def _order(self) -> Tensor:
+        """The cases of an epoch, on the CPU."""
+        if self.case_weights is None:
+            return torch.randperm(len(self.train), generator=self.streams.order)
+        return self.case_weights.multinomial(len(self.train), replacement=True, generator=self.streams.order)
+
     def _train_step(self, cases: Tensor) -> Tensor:
-        images, labels = self.train.batch(cases)
-        images = normalise(self.augment(images))
+        images, targets = self.train.batch(cases)
+        images = self.augment(images)
+        if self.mixes:
+            targets = targets if self.task == "multilabel" else F.one_hot(targets, self.classes).float()
+            images, targets = mix(self.config.augment, images, targets, self.streams.augmentation)
         with self.autocast:
             logits = self.model(images)
-        loss = training_loss(self.config.loss, self.task, logits, labels)
+        loss = training_loss(self.config.loss, self.task, logits, targets, self.class_weights)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
         return loss.detach()
 
     def time_batches(self, count: int) -> tuple[float, int]:
         """Trains on a few batches, after one to warm up. The seconds that they took, and their images."""
-        self.model.train()
+        self._train_mode(self.config.epochs)
         batches = torch.arange(len(self.train), device=self.device).split(self.config.batch_size)[: count + 1]
         self._train_step(batches[0]).item()
         started = time.perf_counter()
@@ -134,29 +130,14 @@ class Training:
         loss.item()  # waits for the device
         return time.perf_counter() - started, sum(len(cases) for cases in batches[1:] or batches)
 
-    def _record(self, values: dict[str, float], logits: np.ndarray | None) -> EpochRecord:
-        epoch = self.epoch + 1
-        value = values.get(self.objective.metric, math.nan)
-        improved = self.objective.better(value, self.best.values[self.objective.metric] if self.best else None)
-        best_epoch = epoch if improved or not self.best else self.best.epoch
-        patience = self.config.early_stopping.patience
-        out_of_patience = patience is not None and epoch - best_epoch >= patience
-        record = EpochRecord(epoch, values, last=epoch == self.config.epochs or out_of_patience)
-        self.records.append(record)
-        if improved:
-            self.best = record
-        if logits is not None:
-            self.predictions.add(epoch, logits, best_epoch)
-        return record
-
 
 @torch.no_grad()
-def predict_logits(model: torch.nn.Module, split: DeviceSplit, autocast: torch.autocast) -> np.ndarray:
+def predict_logits(model: nn.Module, split: DeviceSplit, autocast: torch.autocast) -> np.ndarray:
     """float32 logits (cases, classes) of a whole split, without augmentation, in evaluation mode."""
     model.eval()
     logits = []
     for start in range(0, len(split), CASES_PER_PASS):
         images, _ = split.batch(slice(start, start + CASES_PER_PASS))
         with autocast:
-            logits.append(model(normalise(images)))
+            logits.append(model(images))
     return torch.cat(logits).cpu().numpy()

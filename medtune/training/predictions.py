@@ -6,24 +6,33 @@ LIMIT = 2_000_000  # bytes a trial
 
 
 class Predictions:
-    """`logits[epoch]`: float32 (cases, classes)."""
+    """`logits[epoch]`: float32 (cases, classes). `labels`: int64 (cases,) or (cases, labels), the same for all."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.limit = limit
         self.logits: dict[int, np.ndarray] = {}
+        self.labels = np.zeros(0, np.int64)
 
-    def add(self, epoch: int, logits: np.ndarray, best_epoch: int) -> None:
+    def add(self, epoch: int, logits: np.ndarray, labels: np.ndarray, best_epoch: int) -> None:
         """Takes an epoch's logits in; once over the limit, only the best epoch's stay."""
-        self.logits[epoch] = logits
+        self.logits[epoch], self.labels = logits, labels
         dropped_before = len(self.logits) < epoch
         if dropped_before or sum(array.nbytes for array in self.logits.values()) > self.limit:
             self.logits = {best_epoch: self.logits[best_epoch]}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """`epochs`: int64 (epochs,); `logits`: float32 (epochs, cases, classes)."""
+        """`epochs`: int64 (epochs,); `logits`: float32 (epochs, cases, classes); `labels`; `cases`: int64 (cases,),
+        their indices in the validation split, or in train and then validation where both were cross-validated."""
         kept = list(self.logits.values())
         logits = np.stack(kept) if kept else np.zeros((0, 0, 0), np.float32)
-        return {"epochs": np.array(list(self.logits), np.int64), "logits": logits}
+        cases = np.arange(len(self.labels), dtype=np.int64)
+        return {
+            "epochs": np.array(list(self.logits), np.int64),
+            "logits": logits,
+            "labels": self.labels,
+            "cases": cases,
+        }
 
-    def restore(self, epochs: np.ndarray, logits: np.ndarray) -> None:
+    def restore(self, epochs: np.ndarray, logits: np.ndarray, labels: np.ndarray, cases: np.ndarray) -> None:
         self.logits = dict(zip((int(epoch) for epoch in epochs), logits, strict=True))
+        self.labels = labels

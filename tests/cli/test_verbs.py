@@ -250,6 +250,22 @@ def test_retrain_then_test(medtune: Call, finished: SweepFolder, monkeypatch: py
     assert code == 0 and told["looks"] == 2 and told["auroc"].keys() == {"value", "low", "high"}
 
 
+def test_test_curves(medtune: Call, finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medtune.tracking.retrained.Tracker", Untracked)
+    medtune("retrain", "runs/tiny", "--epochs", 2)
+    code, out, err = medtune("retrain", "runs/tiny", "--test-curves")
+    assert code == 2 and out == "" and len(err.splitlines()) == 1 and "`medtune test " in err
+    medtune("test", "runs/tiny")
+    code, out, err = medtune("retrain", "runs/tiny", "--test-curves", "--json")
+    told = json.loads(out)
+    assert code == 0 and (told["epochs"], told["looks"]) == (2, 2) and "epoch 2 of 2: train/auroc " in err
+    assert Path(told["curves"]).exists() and Path(told["picture"]).exists()
+    code, out, _ = medtune("retrain", "runs/tiny", "--test-curves")
+    assert code == 0 and f"picture  {finished.retrained / 'curves.png'}" in out and "look 3 at the test" in out
+    code, _, err = medtune("retrain", "runs/tiny", "--test-curves", "--seeds", 2)
+    assert code == 2 and "--test-curves trains what was" in err
+
+
 @pytest.mark.parametrize("verb", ["resume", "retrain", "test"])
 def test_a_folder_in_use_is_refused(verb: str, medtune: Call, finished: SweepFolder) -> None:
     finished.lock()

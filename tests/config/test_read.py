@@ -35,7 +35,13 @@ def test_a_name_is_all_that_a_file_needs(read: Read) -> None:
 def test_defaults_are_those_of_the_branch_and_only_where_it_is_known(read: Read) -> None:
     config = read("sweep: a\ntrial: {optimizer: {name: {choice: [adam, adamw]}}, schedule: {name: cosine}}")
     # adam and adamw have different weight decays
-    assert config.trial["optimizer"] == {"name": Choice(("adam", "adamw")), "lr": 1e-3, "beta1": 0.9, "beta2": 0.999}
+    assert config.trial["optimizer"] == {
+        "name": Choice(("adam", "adamw")),
+        "lr": 1e-3,
+        "decay_norms": True,
+        "beta1": 0.9,
+        "beta2": 0.999,
+    }
     assert config.trial["schedule"] == {"name": "cosine", "warmup": 0.0, "final": 0.0}
 
 
@@ -76,9 +82,15 @@ TRIAL_ERRORS = [
     ),
     (
         "{schedule: {name: {choice: [constant, cosine, step]}, gamma: 0.1}}",
-        "62: gamma is a key of schedule step and multistep, not of constant; remove it or change the name; "
+        "62: gamma is a key of schedule step, multistep and plateau, not of constant; remove it or change the name; "
         "beside a swept name only keys that all of them have can stand",
     ),
+    (
+        "{model: {finetune: {layer3: 0}}}",
+        "27: trial.model.finetune: write {from: LAYER}, or layers with the epochs, from 1 on, at which they begin",
+    ),
+    ("{model: {finetune: {choice: [all, hed]}}}", "42: trial.model.finetune must be all or head or a mapping, not"),
+    ("{model: {name: timm/Oops}}", "23: trial.model.name must be smallcnn, resnet18,"),
     (
         "{optimizer: {name: sdg}}",
         "27: trial.optimizer.name must be adam, adamw, sgd or rmsprop, not 'sdg'; did you mean sgd?",
@@ -174,9 +186,12 @@ def test_a_wrong_trial(wrong: Wrong, trial: str, line: str) -> None:
 
 SECTION_ERRORS = [
     ("sede: 1", "1: unknown key sede in the file; did you mean seed?"),
-    ("patience: 1", "1: unknown key patience in the file; patience stands in trial.early_stopping"),
+    ("patience: 1", "1: unknown key patience in the file; patience stands in trial.schedule or trial.early_stopping"),
     ("data: {dataset: brestmnist}", "17: data.dataset must be pathmnist, "),
-    ("data: {size: 32}", "14: data.size must be 28, 64, 128 or 224, not 32"),
+    (
+        "data: {size: 32}",
+        "14: data.size: breastmnist has 28, 64, 128 and 224, not 32; take one of them, and resize for others",
+    ),
     ("tril: {epochs: {int: [1, 2]}}", "1: unknown key tril in the file; did you mean trial?"),
     ("data: {root: 3}", "14: data.root must be text, not 3; put it in quotes"),
     ("seed: -1", "7: seed must be at least 0, not -1"),
@@ -336,7 +351,7 @@ def test_overrides_make_the_mappings_that_they_need(read: Read) -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("data.size=33", "data.size must be 28, 64, 128 or 224, not 33"),
+        ("data.size=33", "data.size: breastmnist has 28, 64, 128 and 224, not 33"),
         ("tril.epochs=3", "unknown key tril in the file; did you mean trial?"),
         ("trial.loss.lr=3", "unknown key lr in trial.loss; lr stands in trial.optimizer"),
         (

@@ -39,7 +39,7 @@ def test_the_file_is_readable_and_has_its_defaults(read: Read, design: str) -> N
     text = stream.getvalue()
     assert text.startswith("sweep: breast-small\nseed: 0\ndata:\n  dataset: breastmnist\n")
     assert "  root: null\n" in text
-    assert "        weight_decay: {log_uniform: [1.0e-6, 0.1]}\n        beta1: 0.9\n" in text
+    assert "        weight_decay: {log_uniform: [1.0e-6, 0.1]}\n        decay_norms: true\n" in text
     assert "    rotate_degrees: {int: [0, 20], step: 5}\n" in text
     assert "    noise: {choice: [0, {uniform: [0.1, 0.4]}]}\n" in text
     assert "  schedule:\n    name: {choice: [constant, cosine, step]}\n    warmup: 0.0\n" in text

@@ -3,6 +3,7 @@
 import math
 import pickle
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from medtune.config.trial import Augment
+from medtune.config.trial import Augment, RandAugment, TrivialAugment
 from medtune.data.augment import ERASED_AREA, Augmenter
+from medtune.data.mixing import mix
+from medtune.data.policies import OPERATIONS, Layer, apply_layer, strongest
 
 SIDE = 32
 CENTRE = slice(SIDE // 2 - 4, SIDE // 2 + 4)  # far from what is reflected at the borders
@@ -27,24 +30,69 @@ EACH: list[dict[str, Any]] = [
     {"saturation": 0.5},
     {"noise": 0.1},
     {"erase": 0.5},
+    {"policy": RandAugment(ops=2, magnitude=0.6)},
+    {"policy": TrivialAugment()},
+    {"mixup": 0.4},
+    {"cutmix": 1.0},
 ]
 ALL = {name: value for option in EACH for name, value in option.items()}
 
-each_transform = pytest.mark.parametrize("options", EACH, ids=lambda options: next(iter(options)))
+Change = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def by(options: dict[str, Any]) -> Change:
+    """The whole augmentation of a configuration, as a training step does it."""
+    config = Augment(**options)
+
+    def change(images: Tensor, generator: torch.Generator) -> Tensor:
+        images = Augmenter(config, generator)(images)
+        return mix(config, images, torch.ones((len(images), 1)), generator)[0]
+
+    return change
+
+
+def alone(operation: str) -> Change:
+    """One operation of the policies on every image, at levels and signs that are drawn."""
+
+    def change(images: Tensor, generator: torch.Generator) -> Tensor:
+        levels = torch.rand((len(images), 1, 1, 1), generator=generator)
+        signs = torch.randint(2, levels.shape, generator=generator) * 2 - 1
+        layer = Layer(torch.full(levels.shape, OPERATIONS.index(operation)), levels, signs)
+        return apply_layer(images, layer, strongest(TrivialAugment(), images.shape[3]))
+
+    return change
+
+
+def name_of(options: dict[str, Any]) -> str:
+    ((name, value),) = options.items()
+    return value.name if name == "policy" else name
+
+
+CHANGES = {name_of(options): by(options) for options in EACH}
+CHANGES |= {f"policy_{operation}": alone(operation) for operation in OPERATIONS}
+CHANGES |= {"all": by(ALL), "both_mixes": by({"mixup": 0.4, "cutmix": 1.0})}
+WITHOUT_NUMBERS = {"policy_identity", "policy_autocontrast", "policy_equalize"}  # the image alone decides
+FEW_RESULTS = {"flip": 2, "flip_vertical": 2, "policy_posterize": 5, "erase": 5}  # at least, of 16 equal images
+FEW_RESULTS |= {"randaugment": 8, "trivialaugment": 8}  # some draw the same operation without numbers
+MIXES = {"mixup", "cutmix", "both_mixes"}  # equal images are still equal when they are mixed
+COLOUR_ONLY = {"saturation", "policy_saturation"}
+
+every_change = pytest.mark.parametrize("name", CHANGES)
+channels_and_size = pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 28), (1, 64), (3, 64)])
 
 
 def augment(images: Tensor, seed: int = 0, **options: Any) -> Tensor:
     return Augmenter(Augment(**options), torch.Generator().manual_seed(seed))(images)
 
 
-def noise(cases: int, channels: int = 3, low: float = 0, high: float = 1) -> Tensor:
+def changed(name: str, images: Tensor, seed: int = 0) -> Tensor:
+    return CHANGES[name](images, torch.Generator().manual_seed(seed))
+
+
+def noise(cases: int, channels: int = 3, low: float = 0, high: float = 1, side: int = SIDE) -> Tensor:
     """Random images, channels last in memory as batches are."""
-    shape = (cases, SIDE, SIDE, channels)
+    shape = (cases, side, side, channels)
     return (torch.rand(shape, generator=torch.Generator().manual_seed(1)) * (high - low) + low).permute(0, 3, 1, 2)
-
-
-def copies(cases: int) -> Tensor:
-    return noise(1).expand(cases, -1, -1, -1).clone()
 
 
 def coordinates(cases: int) -> Tensor:
@@ -79,38 +127,60 @@ def test_every_option_is_tried_here() -> None:
     assert set(ALL) == set(Augment.model_fields)
 
 
-@each_transform
-def test_each_is_switched_on_by_its_own_flag_and_keeps_form_and_range(options: dict[str, Any]) -> None:
-    images = noise(16).round()  # black and white: whatever leaves the range is seen
-    images[:, :, ::2] = noise(16)[:, :, ::2]
+def test_the_policy_comes_before_what_is_erased() -> None:
+    out = augment(noise(64, low=0.6), erase=1.0, policy=RandAugment(ops=2, magnitude=1.0))
+    assert ((out == 0.5).float().mean(dim=(1, 2, 3)) > 0.01).all()
+
+
+def same_for_every_draw(name: str, channels: int) -> bool:
+    return name in WITHOUT_NUMBERS or (channels == 1 and name in COLOUR_ONLY)
+
+
+@every_change
+@channels_and_size
+def test_shape_range_dtype_and_layout_are_kept_and_the_input_is_left_alone(name: str, channels: int, size: int) -> None:
+    images = noise(16, channels, side=size).round()  # black and white: whatever leaves the range is seen
+    images[:, :, ::2] = noise(16, channels, side=size)[:, :, ::2]
     before = images.clone()
-    out = augment(images, **options)
+    out = changed(name, images)
     assert (out.shape, out.dtype) == (images.shape, torch.float32)
+    assert out.is_contiguous(memory_format=torch.channels_last)
     assert out.min() >= -1e-6 and out.max() <= 1 + 1e-6
-    assert not torch.equal(out, before)
     assert torch.equal(images, before)
 
 
-def test_the_range_is_kept_with_all_of_them() -> None:
-    out = augment(noise(64).round(), **ALL)
-    assert out.min() >= -1e-6 and out.max() <= 1 + 1e-6
+@every_change
+def test_each_is_switched_on_by_its_own_flag(name: str) -> None:
+    images = noise(16, low=0.2, high=0.8)
+    assert torch.equal(changed(name, images), images) == (name == "policy_identity")
 
 
-@each_transform
-def test_every_image_of_a_batch_draws_its_own_numbers(options: dict[str, Any]) -> None:
-    out = augment(copies(16), **options)
-    different = {image.numpy().tobytes() for image in out}
-    least = {"flip": 2, "flip_vertical": 2, "erase": 5}.get(next(iter(options)), 16)  # some leave half as they were
-    assert len(different) >= least
-
-
-@each_transform
-def test_the_generator_alone_decides(options: dict[str, Any]) -> None:
+@every_change
+def test_layout_does_not_change_the_numbers(name: str) -> None:
     images = noise(16)
-    out = augment(images, seed=3, **options)
+    out = changed(name, images.contiguous())
+    assert out.is_contiguous()
+    torch.testing.assert_close(changed(name, images), out, atol=2 / 255, rtol=0)
+
+
+@every_change
+@channels_and_size
+def test_every_image_of_a_batch_draws_its_own_numbers(name: str, channels: int, size: int) -> None:
+    out = changed(name, noise(1, channels, side=size).expand(16, -1, -1, -1).clone())
+    if same_for_every_draw(name, channels) or name in MIXES:
+        torch.testing.assert_close(out, out[:1].expand_as(out), atol=1e-6, rtol=0)
+    else:
+        assert len({image.numpy().tobytes() for image in out}) >= FEW_RESULTS.get(name, 16)
+
+
+@every_change
+@channels_and_size
+def test_the_generator_alone_decides(name: str, channels: int, size: int) -> None:
+    images = noise(16, channels, side=size)
+    out = changed(name, images, seed=3)
     torch.manual_seed(99)
-    assert torch.equal(augment(images, seed=3, **options), out)
-    assert not torch.equal(augment(images, seed=4, **options), out)
+    assert torch.equal(changed(name, images, seed=3), out)
+    assert torch.equal(changed(name, images, seed=4), out) == same_for_every_draw(name, channels)
 
 
 def test_global_random_state_is_left_alone() -> None:
@@ -118,7 +188,7 @@ def test_global_random_state_is_left_alone() -> None:
         return pickle.dumps((torch.get_rng_state().tolist(), np.random.get_state(), random.getstate()))
 
     before = state()
-    augment(noise(8), **ALL)
+    changed("all", noise(8))
     assert state() == before
 
 

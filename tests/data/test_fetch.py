@@ -103,6 +103,15 @@ def test_what_does_not_pass_leaves_nothing(server: Server, path: Path, answer: s
     assert "--set data.root=" in message
 
 
+def test_a_hash_of_another_kind_by_its_beginning(server: Server, path: Path) -> None:
+    sha256 = hashlib.sha256(BODY).hexdigest()
+    with pytest.raises(DataError, match=f"SHA256 {sha256} instead of 00000000.*, or take the stairs$"):
+        download(server.url, path, "0" * 8, algorithm="sha256", otherwise="or take the stairs", patience=HASTY)
+    assert left_in(path.parent) == []
+    download(server.url, path, sha256[:8], algorithm="sha256")
+    assert path.read_bytes() == BODY
+
+
 def test_nobody_answers(path: Path) -> None:
     with pytest.raises(DataError, match="refused"):
         download("http://127.0.0.1:1/tiny.npz", path, MD5, patience=HASTY)

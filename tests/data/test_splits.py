@@ -1,4 +1,6 @@
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,7 +55,7 @@ def tiny(tmp_path: Path) -> Path:
 @pytest.fixture
 def published(info: DatasetInfo, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     """The tiny set in the place of a published one, as if its file had the right hash."""
-    monkeypatch.setattr(splits, "dataset_info", lambda flag: DatasetInfo(**{**vars(info), "urls": {28: "http://-"}}))
+    monkeypatch.setattr(splits, "describe", lambda data: info)
     monkeypatch.setattr(splits, "fetch", lambda data: tiny)
     return Data()
 
@@ -98,6 +100,31 @@ def test_a_phantom_sweep_never_makes_test(monkeypatch: pytest.MonkeyPatch) -> No
     train, val = load_search_splits(data)
     assert made == ["train", "val"] and (len(train), len(val)) == (600, 120)
     assert len(load_sealed_test(data)) == 240
+
+
+@pytest.mark.parametrize("side", [14, 64])
+def test_resize(side: int) -> None:
+    plain, wanted = Data(dataset="phantom-binary"), Data(dataset="phantom-binary", resize=side)
+    splits_of = [(*load_search_splits(data), load_sealed_test(data)) for data in (plain, wanted)]
+    for before, after in zip(*splits_of, strict=True):
+        assert after.images.shape == (len(before), side, side) and after.images.dtype == np.uint8
+        assert abs(after.images.mean() - before.images.mean()) < 1
+        np.testing.assert_array_equal(after.labels, before.labels)
+    assert data_md5(wanted) == data_md5(plain)
+
+
+def test_resize_of_a_file(published: Data, tiny: Path, members: Members) -> None:
+    np.savez(tiny, **members)
+    wanted = published.model_copy(update={"resize": 32})
+    assert [len(split.images[0]) for split in (*load_search_splits(wanted), load_sealed_test(wanted))] == [32] * 3
+
+
+def test_loading_does_not_import_torch() -> None:
+    code = (
+        "import sys; from medtune.config.sweep import Data; from medtune.data.splits import load_search_splits as load;"
+        "load(Data(dataset='phantom-binary', resize=32)); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @needs_breast

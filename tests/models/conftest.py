@@ -1,4 +1,4 @@
-"""One thread, and a look at the random state that nothing of ours may touch."""
+"""One thread, a look at the random state that nothing of ours may touch, and models in one word."""
 
 import pickle
 import random
@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
+from medtune.config.trial import ModelConfig
+from medtune.models.build import build_model
+from medtune.models.classifier import Classifier
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +26,24 @@ def one_thread() -> Iterator[None]:
 def global_randomness() -> Callable[[], bytes]:
     """`global_randomness()`: the state of torch's, numpy's and python's global generators."""
     return lambda: pickle.dumps((torch.get_rng_state().tolist(), np.random.get_state(), random.getstate()))
+
+
+@pytest.fixture
+def build() -> Callable[..., Classifier]:
+    """`build(name, channels, classes, size, seed, **keys)`: a model with the other keys of its configuration."""
+
+    def build(
+        name: str, channels: int = 1, classes: int = 2, size: int = 28, seed: int = 0, **keys: object
+    ) -> Classifier:
+        config = ModelConfig.model_validate({"name": name, **keys})
+        return build_model(config, channels, classes, size, torch.Generator().manual_seed(seed))
+
+    return build
+
+
+@pytest.fixture
+def images() -> Callable[..., Tensor]:
+    """`images(channels, size, cases)`: from 0 to 1."""
+    return lambda channels, size, cases=2: torch.rand(
+        (cases, channels, size, size), generator=torch.Generator().manual_seed(0)
+    )

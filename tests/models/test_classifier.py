@@ -56,3 +56,29 @@ def test_dropout_without_effect_takes_no_number(features: torch.Tensor, probabil
     before = stream.get_state()
     assert torch.equal(Dropout(probability, stream).train(training)(features), features)
     assert torch.equal(stream.get_state(), before)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_it_normalises_to_the_same_bits_as_the_official_recipe(channels: int, bfloat16: bool) -> None:
+    seen: list[torch.Tensor] = []
+    model = Classifier(nn.Flatten(), channels * 784, 2, 0.0, channels)
+    model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    images = torch.randint(256, (4, channels, 28, 28), generator=generator()).float().div_(255)
+    images = images.contiguous(memory_format=torch.channels_last)
+    before = images.clone()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        model(images)
+    assert torch.equal(seen[0], images.sub(0.5).div(0.5)) and torch.equal(images, before)
+    assert seen[0].dtype == torch.float32 and seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_normalisation_is_taken_channel_by_channel_or_as_their_mean() -> None:
+    mean, std = torch.tensor([0.1, 0.2, 0.6]), torch.tensor([0.2, 0.2, 0.5])
+    for channels, expected in ((3, [0.1, 0.2, 0.6]), (1, [0.3])):
+        model = Classifier(nn.Flatten(), 4, 2, 0.0, channels)
+        model.normalise_by(mean, std)
+        assert model.mean.flatten().tolist() == pytest.approx(expected)
+    model = Classifier(nn.Flatten(), 4, 2, 0.0, 3)
+    model.normalise_by(torch.tensor([0.4]), torch.tensor([0.3]))
+    assert model.mean.flatten().tolist() == pytest.approx([0.4] * 3)

@@ -1,5 +1,8 @@
 import itertools
 import math
+import os
+import statistics
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import pytest
 from medtune.config.default import Point, default_point, trial_config
 from medtune.config.space import resolve
 from medtune.config.sweep import SweepConfig
-from medtune.search.entries import Entry, best_entry
+from medtune.search.entries import Entry, State, best_entry, ranked
 from medtune.search.ledger import Ledger
 from medtune.search.sampler import grid
 
@@ -25,9 +28,25 @@ trial:
       - {name: sgd, lr: {choice: [1.0e-2, 3.0e-2]}, momentum: {uniform: [0.5, 0.9], step: 0.2}}
 search: {sampler: grid}
 """
-SAMPLERS = ["tpe", "random", "qmc", "grid"]
+SMOOTH = """\
+sweep: smooth
+trial:
+  model: {name: smallcnn, dropout: {uniform: [0, 0.99]}}
+  loss: {label_smoothing: {uniform: [0, 0.99]}}
+  optimizer:
+    choice:
+      - {name: adam, lr: {log_uniform: [1.0e-5, 1.0]}}
+      - {name: sgd, lr: {log_uniform: [1.0e-5, 1.0]}, momentum: {uniform: [0.0, 0.99]}}
+"""
+SAMPLERS = ["tpe", "random", "qmc", "grid", "gp", "cmaes", "nsga2"]
 
 MakeLedger = Callable[..., Ledger]
+
+
+@pytest.fixture(autouse=True)
+def _unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test cuts the power, and the journal is flushed a dozen times a trial."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture
@@ -93,7 +112,27 @@ class TestEverySampler:
         parts = [point for count in (1, 3, 8, 2) for point in ask(sampled(sampler, "parts"), count, given)]
         assert parts == expected
         if sampler != "grid":
-            assert len({repr(point) for point in parts}) == 14  # no draw is repeated
+            assert len({repr(point) for point in parts[:10]}) == 10  # no first draw is repeated
+
+    def test_the_same_ledger_seed_and_number_give_the_same_point(
+        self, sampler: str, sampled: Callable[..., Ledger], tmp_path: Path
+    ) -> None:
+        ledger = sampled(sampler)
+        given = presets(ledger.config)
+        ask(ledger, 12, given)
+        (tmp_path / "copy").write_bytes((tmp_path / "ledger").read_bytes())
+        preset = next(given)
+        assert Ledger(tmp_path / "copy", "ledger", ledger.config).ask(preset) == ledger.ask(preset)
+
+    def test_the_user_sees_no_warning(
+        self, sampler: str, sampled: Callable[..., Ledger], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("default", category=DeprecationWarning)  # of libraries among themselves
+            ledger = sampled(sampler)
+            ask(ledger, 12, presets(ledger.config))
+        assert capfd.readouterr().err == ""
 
     def test_an_unfinished_trial_keeps_its_point(self, sampler: str, sampled: Callable[..., Ledger]) -> None:
         ledger = sampled(sampler)
@@ -135,14 +174,102 @@ def test_tpe_learns(ledger: MakeLedger) -> None:
     assert sum(rate < 1e-3 for rate in rates[25:]) > 12  # 7.5 of 15 by chance
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
-def test_both_bounds_of_whole_numbers_are_reached(sampler: str, ledger: MakeLedger) -> None:
+@pytest.mark.parametrize("sampler", [sampler for sampler in SAMPLERS if sampler != "grid"])
+def test_bounds_and_steps_of_whole_numbers(sampler: str, ledger: MakeLedger) -> None:
     space = "{epochs: {int: [1, 2]}, batch_size: {log_int: [2, 4]}, augment: {rotate_degrees: {int: [0, 12], step: 5}}}"
     whole = ledger(f"search.sampler={sampler}", f"trial={space}", "pruning={name: none}")
     points = [whole.ask()[1] for _ in range(40)]
     assert {point["epochs"] for point in points} == {1, 2}
     assert {point["batch_size"] for point in points} == {2, 3, 4}
     assert {point["augment.rotate_degrees"] for point in points} == {0, 5, 10}
+
+
+def distance(point: Point) -> float:
+    """From the best point of `SMOOTH`, which is in the branch of sgd; in units of its ranges, squared."""
+    branch = point["optimizer"]
+    rate = (math.log10(point[f"optimizer[{branch}].lr"]) + 5) / 5
+    momentum = point["optimizer[1].momentum"] if branch else 0.5
+    parts = [rate - 0.4, momentum - 0.7, point["model.dropout"] - 0.3, point["loss.label_smoothing"] - 0.6]
+    return sum(part**2 for part in parts)
+
+
+def nearest(ledger: Ledger, trials: int, prune: bool) -> float:
+    """The smallest distance of so many trials; `prune`: the worse two of three are stopped after their first epoch."""
+    early: list[float] = []
+    distances: list[float] = []
+    for _ in range(trials):
+        number, point = ledger.ask()
+        early.append(1 - distance(point))
+        ledger.report(number, 1, early[-1] - 0.2)
+        if prune and early[-1] < sorted(early)[len(early) * 2 // 3]:
+            ledger.tell(number, "pruned")
+        else:
+            ledger.report(number, 2, early[-1])
+            ledger.tell(number, "complete", early[-1])
+            distances.append(distance(point))
+    return min(distances)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prune", [False, True], ids=["whole", "pruned"])
+@pytest.mark.parametrize(("sampler", "trials"), [("tpe", 60), ("cmaes", 60), ("gp", 30)])
+def test_those_that_learn_come_nearer_than_chance(sampler: str, trials: int, prune: bool, ledger: MakeLedger) -> None:
+    def median(of: str) -> float:
+        ledgers = (ledger(f"search.sampler={of}", f"seed={n}", name=f"{of}-{n}", text=SMOOTH) for n in range(3))
+        return statistics.median(nearest(each, trials, prune) for each in ledgers)
+
+    assert median(sampler) < 0.75 * median("random")
+
+
+def fill(ledger: Ledger, count: int, state: State = "complete") -> None:
+    """Trials of the smooth space that all end in a state."""
+    for _ in range(count):
+        number, point = ledger.ask()
+        ledger.report(number, 1, 1 - distance(point))
+        ledger.tell(number, state, 1 - distance(point))
+
+
+def generations(ledger: Ledger) -> list[int]:
+    attributes = [trial.system_attrs.items() for trial in ledger.study.get_trials(deepcopy=False)]
+    return [value for each in attributes for name, value in each if name.endswith(":generation")]
+
+
+@pytest.mark.parametrize(("sampler", "size"), [("cmaes", 8), ("nsga2", 10)])
+def test_generations_go_on_after_a_restart_and_pruned_trials_fill_them(
+    sampler: str, size: int, ledger: MakeLedger
+) -> None:
+    for state in ("complete", "pruned", "complete", "failed"):
+        fill(ledger(f"search.sampler={sampler}", text=SMOOTH), 10, state)
+    assert generations(ledger(text=SMOOTH)) == [min(trial, 30) // size for trial in range(40)]
+
+
+def test_cmaes_puts_no_pickle_into_the_ledger(ledger: MakeLedger, tmp_path: Path) -> None:
+    of = ledger("search.sampler=cmaes", text=SMOOTH)
+    fill(of, 30)
+    names = {name for trial in of.study.get_trials() for name in trial.system_attrs}
+    assert names == {"cmaes:generation"} and "optimizer:" not in (tmp_path / "ledger").read_text()
+
+
+STEERED = [("tpe", 40), ("nsga2", 40), ("cmaes", 40), pytest.param("gp", 20, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("sampler", "trials"), STEERED)
+def test_constraints_steer_though_pruned_trials_have_none(sampler: str, trials: int, ledger: MakeLedger) -> None:
+    """The value is better the more dropout there is; a constraint allows 0.4 of it. Every third trial is pruned."""
+
+    def dropout(constrained: bool) -> float:
+        of = ledger(f"search.sampler={sampler}", name=f"constrained-{constrained}", text=SMOOTH)
+        drawn = []
+        for trial in range(trials):
+            number, point = of.ask()
+            drawn.append(point["model.dropout"])
+            of.report(number, 1, drawn[-1])
+            limit = {"val/ece max": drawn[-1] - 0.4} if constrained and trial % 3 else {}
+            of.tell(number, "complete" if trial % 3 else "pruned", drawn[-1], constraints=limit)
+        return statistics.median(drawn[-8:])
+
+    assert dropout(constrained=False) > 0.6
+    assert dropout(constrained=True) < 0.47
 
 
 class TestStates:
@@ -171,6 +298,41 @@ class TestStates:
         entries = ledger().entries()
         assert [entry.state for entry in entries] == ["complete", "pruned", "failed", "unfinished"]
         assert [entry.note for entry in entries] == ["", "", "why", ""]
+
+    def test_the_driver_may_say_which_epoch_is_best(self, ledger: MakeLedger) -> None:
+        of = ledger()
+        number, _ = of.ask()
+        for epoch, (value, best) in enumerate([(0.6, True), (0.7, True), (0.9, False)], start=1):
+            of.report(number, epoch, value, best)
+        assert (of.entries()[0].best_epoch, of.entries()[0].value) == (2, 0.7)
+
+    def test_a_best_epoch_without_its_value_is_none(self, ledger: MakeLedger, killed_in: Any) -> None:
+        of = ledger()
+        number, _ = of.ask()
+        with killed_in(optuna.Trial, "report"):
+            of.report(number, 1, 0.6, True)
+        assert of.entries()[0].best_epoch is None and math.isnan(of.entries()[0].value)
+
+    def test_a_trial_breaks_constraints_by_what_is_over_their_limits(self, ledger: MakeLedger) -> None:
+        of = ledger()
+        for constraints in ({"a": 0.2, "b": -0.5, "c": 0.1}, {"a": -0.1}, {}):
+            number, _ = of.ask()
+            of.report(number, 1, 0.5)
+            of.tell(number, "complete", 0.5, constraints=constraints)
+        assert [entry.violation for entry in ledger().entries()] == pytest.approx([0.3, 0, 0])
+
+    def test_a_kill_between_the_constraints_and_the_end_is_made_good(self, ledger: MakeLedger, killed_in: Any) -> None:
+        of = ledger()
+        number, _ = of.ask()
+        of.report(number, 1, 0.5)
+        with killed_in(of.study, "tell"):
+            of.tell(number, "complete", 0.5, constraints={"a": 0.2})
+        again = ledger()
+        again.reopen(number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again.tell(number, "complete", 0.5, constraints={"a": 0.2, "b": 0.1})
+        assert (again.entries()[0].state, again.entries()[0].violation) == ("complete", pytest.approx(0.3))
 
     def test_nan_is_never_complete(self, ledger: MakeLedger) -> None:
         of = ledger()
@@ -218,3 +380,17 @@ def test_best_is_the_first_best_of_the_complete_and_never_a_failed_one() -> None
     assert best_entry(entries, "min").number == 2
     assert best_entry(entries[:2], "max").number == 1
     assert best_entry(entries[:1], "max") is None and best_entry([], "min") is None
+
+
+def test_best_keeps_the_constraints_or_else_breaks_them_least() -> None:
+    entries = [
+        Entry(0, "complete", value=0.9, violation=0.2),
+        Entry(1, "complete", value=0.8, violation=0.1),
+        Entry(2, "complete", value=0.7, violation=0.1),
+        Entry(3, "pruned", value=0.95),
+        Entry(4, "complete", value=0.6),
+        Entry(5, "complete", value=0.5),
+    ]
+    assert [entry.number for entry in ranked(entries, "max")] == [4, 5, 1, 2, 0, 3]
+    assert [entry.number for entry in ranked(entries, "min")] == [5, 4, 2, 1, 0, 3]
+    assert best_entry(entries[:4], "max").number == 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import optuna
 import pytest
 import torch
 
@@ -271,6 +272,121 @@ class TestHowATrialEnds:
         assert [entry.state for entry in tiny.entries(folder)] == ["unfinished"] * 2
 
 
+class TestConstraints:
+    @pytest.fixture
+    def limited(self, tiny: Any, tmp_path: Path) -> SweepFolder:
+        limits = "search.constraints={val/ece: {max: 0.1}, val/accuracy: {min: 0.8}}"
+        return tiny.create(tmp_path / "limited", limits, "pruning={name: none}")
+
+    def tell(self, run: SweepRun, auroc: float, ece: float, accuracy: float) -> None:
+        """A trial with these values in its first of two epochs, which is the best."""
+        number = start(run)
+        best = {"val/auroc": auroc, "val/ece": ece, "val/accuracy": accuracy}
+        if run.message(number, {"epoch": 1, "last": False, "at": 0.0, **best}):
+            run.message(number, {"epoch": 2, "last": True, "at": 0.0, **best, "val/auroc": 0.5, "val/ece": 0.0})
+
+    def test_a_trial_is_held_against_them_at_its_best_epoch(self, tiny: Any, limited: SweepFolder) -> None:
+        run = tiny.open(limited)
+        self.tell(run, 0.9, 0.3, 0.9), self.tell(run, 0.8, 0.15, 0.7), self.tell(run, 0.6, 0.1, 0.8)
+        assert [entry.violation for entry in tiny.entries(limited)] == pytest.approx([0.2, 0.15, 0])
+        assert best_entry(tiny.entries(limited), "max").number == 2
+        assert best_entry(tiny.entries(limited)[:2], "max").number == 1
+
+    def test_pruned_trials_set_none_and_are_pruned_by_the_metric_alone(self, tiny: Any, limited: SweepFolder) -> None:
+        run = tiny.open(limited)
+        self.tell(run, 0.9, 0.3, 0.9)
+        run.pruner = StopAll()
+        self.tell(run, 0.95, 0.3, 0.9)
+        default, pruned = tiny.entries(limited)
+        assert (default.state, default.violation) == ("complete", pytest.approx(0.2))
+        assert (pruned.state, pruned.violation) == ("pruned", 0)
+        assert best_entry([default, pruned], "max") == default
+
+    def test_one_that_is_not_defined_is_broken(self, tiny: Any, limited: SweepFolder) -> None:
+        self.tell(tiny.open(limited), 0.9, math.nan, 0.9)
+        assert (tiny.entries(limited)[0].state, tiny.entries(limited)[0].violation) == ("complete", 1)
+
+    def test_weights_are_kept_of_those_that_keep_them(self, tiny: Any, tmp_path: Path) -> None:
+        small = ["keep.weights=1", "search.trials=2", "trial.epochs=1", "pruning={name: none}"]
+        free = tiny.create(tmp_path / "free", *small)
+        tiny.run(tiny.open(free))
+        (best,) = free.with_weights()
+        (record,) = free.epochs(1 - best)
+        side = "max" if record["val/ece"] < free.epochs(best)[0]["val/ece"] else "min"
+        limit = f"search.constraints={{val/ece: {{{side}: {record['val/ece']}}}}}"
+        limited = tiny.create(tmp_path / "limited", *small, limit)
+        tiny.run(tiny.open(limited))
+        assert limited.with_weights() == [1 - best]
+
+
+class TestTheBestEpochByAnotherMetric:
+    @pytest.fixture
+    def by_loss(self, tiny: Any, tmp_path: Path) -> SweepFolder:
+        return tiny.create(tmp_path / "by-loss", "search.best_epoch=val/loss", "pruning={name: none}")
+
+    LOSSES = (0.5, 0.4, 0.4, 0.6)
+    AUROCS = (0.6, 0.7, 0.95, 0.8)
+
+    def say(self, run: SweepRun, number: int, epochs: range) -> None:
+        for epoch in epochs:
+            values = {"val/loss": self.LOSSES[epoch - 1], "val/auroc": self.AUROCS[epoch - 1]}
+            run.message(number, {"epoch": epoch, "last": epoch == 4, "at": 0.0, **values})
+
+    def test_a_value_is_the_metric_where_the_other_is_first_best(
+        self, tiny: Any, by_loss: SweepFolder, seen: Recorder
+    ) -> None:
+        run = tiny.open(by_loss, seen)
+        job = run.next_job()
+        assert (job.metric, job.direction) == ("val/loss", "min")
+        self.say(run, job.trial, range(1, 5))
+        entry = tiny.entries(by_loss)[0]
+        assert (entry.best_epoch, entry.value) == (2, 0.7)
+        assert entry.values == dict(enumerate(self.AUROCS, start=1))  # which is what the pruner sees
+        assert (seen.ended()[0].best_epoch, seen.ended()[0].best["val/auroc"]) == (2, 0.7)
+
+    @pytest.mark.parametrize("name", ["report", "set_user_attr"])
+    @pytest.mark.parametrize("after", [1, 2, 3])
+    def test_a_kill_anywhere_changes_nothing(
+        self, after: int, name: str, tiny: Any, by_loss: SweepFolder, killed_in: Any
+    ) -> None:
+        run = tiny.open(by_loss)
+        number = start(run)
+        self.say(run, number, range(1, after))
+        cut = {"report": range(after, after + 1), "set_user_attr": range(after, 5)}[name]
+        if name == "report" or after < 3:
+            with killed_in(optuna.Trial, name):
+                self.say(run, number, cut)
+        run = tiny.open(by_loss)
+        start(run)
+        self.say(run, number, range(1, 5))  # the worker tells all that its checkpoint has once more
+        assert (tiny.entries(by_loss)[0].best_epoch, tiny.entries(by_loss)[0].value) == (2, 0.7)
+
+    def test_kept_weights_and_predictions_are_of_that_epoch(self, tiny: Any, tmp_path: Path) -> None:
+        metric = "search.best_epoch=val/ece"
+        folder = tiny.create(tmp_path / "tiny", metric, "search.trials=3", "keep.last=true", "pruning={name: none}")
+        tiny.run_killed(folder, 4)
+        tiny.run(tiny.open(folder))
+        config, val = folder.config(), tiny.data(folder.config()).val
+        for entry in tiny.entries(folder):
+            eces = [record["val/ece"] for record in folder.epochs(entry.number)]
+            assert entry.best_epoch == eces.index(min(eces)) + 1
+            assert entry.value == folder.epochs(entry.number)[entry.best_epoch - 1]["val/auroc"]
+        for number in folder.with_weights():
+            trial = trial_config(config.trial, tiny.open(folder).ledger.point(number))
+            logits = folder.predictions(number)["logits"]
+            for which, epoch in (("best", tiny.entries(folder)[number].best_epoch), ("last", 3)):
+                model = empty_model(trial.model, 1, 2, 28)
+                load_weights(str(folder.trial(number) / which / "model.safetensors"), model)
+                again = predict_logits(model, to_device(val, "cpu"), NO_AUTOCAST)
+                np.testing.assert_allclose(again, logits[epoch - 1], atol=1e-5)
+
+    def test_without_the_other_metric_the_trial_has_failed(self, tiny: Any, by_loss: SweepFolder) -> None:
+        run = tiny.open(by_loss)
+        values = {"val/loss": math.nan, "val/auroc": 0.8}
+        run.message(start(run), {"epoch": 1, "last": True, "at": 0.0, **values})
+        assert "val/loss is not defined" in tiny.entries(by_loss)[0].note
+
+
 class TestAWholeSweep:
     def test_every_trial_leaves_what_the_design_says(self, tiny: Any, finished_once: SweepFolder) -> None:
         entries = tiny.entries(finished_once)
@@ -300,7 +416,7 @@ class TestAWholeSweep:
         self, tiny: Any, finished_once: SweepFolder
     ) -> None:
         config, entries = finished_once.config(), tiny.entries(finished_once)
-        ranked = sorted(entries, key=lambda entry: (-entry.value, entry.number))
+        ranked = sorted(entries, key=lambda entry: (entry.state != "complete", -entry.value, entry.number))
         assert sorted(finished_once.with_weights()) == sorted(entry.number for entry in ranked[:2])
         val = tiny.data(config).val
         run = tiny.open(finished_once)
@@ -308,7 +424,7 @@ class TestAWholeSweep:
             trial = trial_config(config.trial, run.ledger.point(entry.number))
             model = empty_model(trial.model, 1, 2, 28)
             load_weights(str(finished_once.trial(entry.number) / "best" / "model.safetensors"), model)
-            logits = predict_logits(model, to_device(val.images, val.labels, "cpu"), NO_AUTOCAST)
+            logits = predict_logits(model, to_device(val, "cpu"), NO_AUTOCAST)
             predictions = finished_once.predictions(entry.number)
             kept = predictions["logits"][predictions["epochs"].tolist().index(entry.best_epoch)]
             np.testing.assert_allclose(logits, kept, atol=1e-5)
@@ -392,7 +508,7 @@ class TestTidying:
         for late in (1, 3):
             folder = tiny.create(tmp_path / f"tiny-{late}")
             with monkeypatch.context() as patch:
-                patch.setattr(SweepRun, "_finish", lambda run, n, *args, late=late: n == late or real(run, n, *args))
+                patch.setattr(SweepRun, "_finish", lambda run, e, live, n=late: e.number == n or real(run, e, live))
                 tiny.run(tiny.open(folder))
             tiny.open(folder)
             assert sorted(folder.with_weights()) == sorted(finished_once.with_weights())
@@ -401,7 +517,7 @@ class TestTidying:
         run = tiny.open(finished)
         before = {path: path.read_bytes() for path in finished.path.glob("trials/**/*") if path.is_file()}
         for entry in tiny.entries(finished):
-            run.tidy(entry.number, entry.state, entry.value)
+            run.tidy(entry)
         assert {path: path.read_bytes() for path in finished.path.glob("trials/**/*") if path.is_file()} == before
 
     def test_a_failed_trial_keeps_its_predictions_and_no_weights(self, tiny: Any, folder: SweepFolder) -> None:
@@ -419,6 +535,15 @@ class TestTidying:
         assert folder.predictions(0)["epochs"].tolist() == [1, 2]
         assert folder.with_weights() == [] and Attempts(str(folder.trial(0))).current() == 0
         assert best_entry(tiny.entries(folder), "max") is None
+
+    def test_the_last_weights_are_kept_of_the_same_trials_where_wanted(
+        self, tiny: Any, finished_once: SweepFolder, tmp_path: Path
+    ) -> None:
+        folder = tiny.create(tmp_path / "tiny", "keep={weights: 2, last: true}")
+        tiny.run(tiny.open(folder))
+        kept = {int(path.parents[1].name) for path in folder.path.glob("trials/*/last/model.safetensors")}
+        assert kept == set(folder.with_weights()) == set(finished_once.with_weights())
+        assert not list(finished_once.path.glob("trials/*/last"))
 
     def test_no_weights_are_kept_where_none_are_wanted(self, tiny: Any, tmp_path: Path) -> None:
         folder = tiny.create(tmp_path / "tiny", "keep.weights=0", "search.trials=2")

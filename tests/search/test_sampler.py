@@ -66,5 +66,5 @@ def test_options_that_are_mappings_stand_in_the_ledger_by_index_and_plain_ones_b
 
 
 def test_no_other_sampler_is_known() -> None:
-    with pytest.raises(ValueError, match="cmaes"):
-        build_sampler("cmaes", 0, 0)
+    with pytest.raises(ValueError, match="bohb"):
+        build_sampler("bohb", 0, 0, {})

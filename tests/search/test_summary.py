@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from medtune.cli.text import summary_lines
 from medtune.evaluation.metrics import evaluate
 from medtune.search.folder import SweepFolder
 from medtune.search.summary import Summary
@@ -46,3 +47,19 @@ def test_while_the_first_trial_runs(tiny: Any, tmp_path: Path) -> None:
     summary = Summary(folder, folder.config())
     assert summary.counts["unfinished"] == 1 and summary.best.number == 0
     assert summary.as_json()["best"]["epoch"] == 1 and summary.auroc(summary.best) is None
+
+
+def test_a_best_trial_that_breaks_a_constraint_is_said_to(tiny: Any, finished: SweepFolder) -> None:
+    def summary(limits: str) -> Summary:
+        return Summary(finished, tiny.config(f"search.constraints={limits}"))
+
+    ece = summary("{}").numbers(summary("{}").best)["val/ece"]
+    free, kept, broken = (summary(limits) for limits in ("{}", "{val/ece: {max: 1}}", "{val/ece: {max: 0, min: 0.9}}"))
+    assert "feasible" not in free.as_json()["best"] and free.broken(free.best) == []
+    assert kept.as_json()["best"]["feasible"] is True and kept.broken(kept.best) == []
+    assert broken.as_json()["best"]["feasible"] is False
+    expected = [f"val/ece {ece:.3g} is not at most 0", f"val/ece {ece:.3g} is not at least 0.9"]
+    assert broken.broken(broken.best) == expected
+    assert any("breaks a constraint" in line and expected[0] in line for line in summary_lines(broken))
+    assert not any("breaks" in line for line in summary_lines(kept))
+    assert broken.broken(None) == []

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from medtune.config.trial import TrialConfig
+from medtune.data import Split
 from medtune.data.batches import DeviceSplit, to_device
 from medtune.task import Task
-from medtune.training.loop import Objective, Training
+from medtune.training.loop import Training
+from medtune.training.progress import Objective
 
 CLASSES: dict[Task, int] = {"binary": 2, "multiclass": 3, "multilabel": 4, "ordinal": 3}
 QUICK: dict[str, Any] = {
@@ -49,7 +51,7 @@ def _make_split(
         labels = np.arange(cases) % CLASSES[task]
     brightness = 20 * labels.reshape(cases, -1).sum(axis=1)
     images = generator.integers(0, 170, (cases, size, size, channels)) + brightness[:, None, None, None]
-    return to_device(images.astype(np.uint8), labels, "cpu")
+    return to_device(Split(images.astype(np.uint8), labels), "cpu")
 
 
 @pytest.fixture

@@ -87,6 +87,34 @@ def test_a_training_restarted_after_every_epoch_equals_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_so_does_one_with_every_other_thing_that_has_a_state(
+    make_training: Trainings, make_split: Splits, task: str
+) -> None:
+    train, val = (make_split(task, seed=seed) for seed in (0, 1))
+    keys: dict[str, Any] = {
+        "epochs": 4,
+        "batch_size": 16,
+        "model": {"name": "smallcnn", "finetune": {"2": 1, "1": 2, "0": 3}, "backbone_lr": 0.3, "hidden": 8},
+        "optimizer": {"name": "adamw", "decay_norms": False},
+        "schedule": {"name": "plateau", "patience": 0},
+        "augment": {"mixup": 0.2, "cutmix": 1.0, "policy": {"name": "trivialaugment"}},
+        "loss": {"focal_gamma": 1.0, "class_weights": "balanced"},
+        "sampling": "balanced",
+        "ema": 0.9,
+    }
+
+    def anew() -> Training:
+        return make_training(task, train=train, **keys)
+
+    whole, resumed = anew(), anew()
+    for _ in range(4):
+        whole.run_epoch(val)
+        resumed = restarted(resumed, anew)
+        resumed.run_epoch(val)
+        assert_same(whole, resumed)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
 def test_so_does_a_resnet18_in_colour(make_training: Trainings, make_split: Splits, task: str) -> None:
     train, val = (make_split(task, cases=12, channels=3, seed=seed) for seed in (0, 1))
 

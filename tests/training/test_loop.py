@@ -14,7 +14,8 @@ from medtune.data.batches import DeviceSplit
 from medtune.evaluation.metrics import evaluate
 from medtune.task import TASKS, Task
 from medtune.training import loop
-from medtune.training.loop import Diverged, EpochRecord, Objective, Training, predict_logits
+from medtune.training.loop import Diverged, Training, predict_logits
+from medtune.training.progress import EpochRecord, Objective
 
 Trainings = Callable[..., Training]
 Splits = Callable[..., DeviceSplit]
@@ -218,6 +219,69 @@ def test_augmentation_and_smoothing_of_the_configuration_reach_the_training(make
         assert make_training(**keys).run_epoch(None).values["train/loss"] != plain
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"augment": {"mixup": 0.4}},
+        {"augment": {"cutmix": 1.0}},
+        {"augment": {"policy": {"name": "randaugment"}}},
+        {"loss": {"focal_gamma": 2.0}},
+        {"sampling": "balanced"},
+        {"optimizer": {"name": "adam", "weight_decay": 0.5, "decay_norms": False}},
+        {"model": {"name": "smallcnn", "backbone_lr": 0.1}},
+        {"model": {"name": "smallcnn", "finetune": "head"}},
+        {"model": {"name": "smallcnn", "skip": False}},
+    ],
+    ids=str,
+)
+def test_every_other_option_reaches_it_too(make_training: Trainings, keys: dict[str, Any]) -> None:
+    def weights(**keys: Any) -> torch.Tensor:
+        training = make_training(epochs=1, **keys)
+        training.run_epoch(None)
+        return torch.cat([parameter.detach().flatten() for parameter in training.model.parameters()])
+
+    plain = weights(optimizer={"name": "adam", "weight_decay": 0.5}) if "optimizer" in keys else weights()
+    assert not torch.equal(weights(**keys), plain)
+
+
+def test_so_do_the_weights_of_rare_classes(make_training: Trainings, make_split: Splits) -> None:
+    rare = DeviceSplit(make_split().images, (torch.arange(40) >= 36).long())
+    losses = []
+    for weights in ("none", "balanced"):
+        training = make_training(train=rare, loss={"class_weights": weights}, batch_size=40)
+        losses.append(training.run_epoch(None).values["train/loss"])
+    assert losses[0] != losses[1] and training.class_weights is not None
+    assert training.class_weights.tolist() == pytest.approx([40 / 72, 5])
+
+
+def test_a_balanced_order_draws_every_class_as_often(make_training: Trainings, make_split: Splits) -> None:
+    split = make_split(cases=400)
+    rare = DeviceSplit(split.images, (torch.arange(400) >= 380).long())
+    order = make_training(train=rare, sampling="balanced")._order()
+    assert len(order) == 400 and 160 < (order >= 380).sum() < 240
+
+
+def test_the_running_mean_is_what_is_validated(make_training: Trainings, make_split: Splits) -> None:
+    val = make_split(seed=1)
+    training = make_training(ema=0.9)
+    training.run_epoch(val)
+    assert training.evaluated is not training.model
+    mean = predict_logits(training.evaluated, val, training.autocast)
+    np.testing.assert_array_equal(training.predictions.logits[1], mean)
+    assert not np.array_equal(mean, predict_logits(training.model, val, training.autocast))
+
+
+def test_layers_train_from_their_epoch_on(make_training: Trainings) -> None:
+    training = make_training(epochs=3, model={"name": "smallcnn", "finetune": {"2": 1, "1": 3}})
+    blocks = [next(training.model.backbone[index].parameters()) for index in range(3)]
+    moved = []
+    for _ in range(3):
+        before = [block.detach().clone() for block in blocks]
+        training.run_epoch(None)
+        moved.append([not torch.equal(block, was) for block, was in zip(blocks, before, strict=True)])
+    assert moved == [[False, False, True], [False, False, True], [False, True, True]]
+
+
 def test_batches_are_timed(make_training: Trainings) -> None:
     for count, images in [(1, 16), (2, 24), (9, 24)]:
         training = make_training(batch_size=16)
@@ -302,7 +366,7 @@ def test_a_loss_beyond_recovery_is_a_divergence_although_finite(
     make_training: Trainings, monkeypatch: pytest.MonkeyPatch, loss: float, diverges: bool
 ) -> None:
     training = make_training()
-    monkeypatch.setattr(training, "_train_epoch", lambda: loss)
+    monkeypatch.setattr(training, "_train_epoch", lambda past: loss)
     if diverges:
         with pytest.raises(Diverged):
             training.run_epoch(None)

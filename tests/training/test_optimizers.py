@@ -40,9 +40,13 @@ DEFAULTS = [
 ]
 
 
+def group(parameter: nn.Parameter, lr_scale: float = 1.0, decays: bool = True) -> dict[str, Any]:
+    return {"params": [parameter], "lr_scale": lr_scale, "decays": decays}
+
+
 def build(**keys: Any) -> torch.optim.Optimizer:
     config = TypeAdapter[Optimizer](Optimizer).validate_python(keys)
-    return build_optimizer(config, [nn.Parameter(torch.ones(3))])
+    return build_optimizer(config, [group(nn.Parameter(torch.ones(3)))])
 
 
 def settings(optimizer: torch.optim.Optimizer, like: dict[str, Any]) -> dict[str, Any]:
@@ -77,3 +81,12 @@ def test_set_lr_changes_the_size_of_the_next_step(name: str) -> None:
         optimizer.step()
         steps.append((parameter.detach() - 1)[1].item())
     assert steps[1] == pytest.approx(2 * steps[0], rel=1e-2) and steps[0] > 0
+
+
+@pytest.mark.parametrize("name", OF_TORCH)
+def test_a_group_has_its_own_lr_and_may_be_spared_the_decay(name: str) -> None:
+    config = TypeAdapter[Optimizer](Optimizer).validate_python({"name": name, "lr": 0.1, "weight_decay": 0.3})
+    slow, spared = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizer = build_optimizer(config, [group(slow, lr_scale=0.1), group(spared, decays=False)])
+    set_lr(optimizer, 0.5)
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.05, 0.3), (0.5, 0.0)]

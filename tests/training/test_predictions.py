@@ -5,6 +5,7 @@ from medtune.training.predictions import LIMIT, Predictions
 
 CASES, CLASSES = 5, 2
 SIZE = CASES * CLASSES * 4  # bytes of an epoch
+LABELS = np.array([1, 0, 1, 1, 0])
 
 
 def logits(epoch: int) -> np.ndarray:
@@ -15,7 +16,7 @@ def after(best_epochs: list[int], limit: int) -> Predictions:
     """Predictions after so many epochs, given which epoch was the best at each."""
     predictions = Predictions(limit)
     for epoch, best_epoch in enumerate(best_epochs, 1):
-        predictions.add(epoch, logits(epoch), best_epoch)
+        predictions.add(epoch, logits(epoch), LABELS, best_epoch)
     return predictions
 
 
@@ -43,6 +44,12 @@ def test_only_the_best_epoch_is_kept_over_the_limit(best_epochs: list[int], kept
     np.testing.assert_array_equal(arrays["logits"], logits(kept)[None])
 
 
+def test_labels_and_cases_are_beside_the_logits() -> None:
+    arrays = after([1, 1], limit=4 * SIZE).arrays()
+    np.testing.assert_array_equal(arrays["labels"], LABELS, strict=True)
+    np.testing.assert_array_equal(arrays["cases"], np.arange(CASES), strict=True)
+
+
 def test_one_epoch_larger_than_the_limit_is_still_kept() -> None:
     assert after([1, 1], limit=1).arrays()["epochs"].tolist() == [1]
 
@@ -56,13 +63,13 @@ def test_restored_predictions_go_on_as_the_others(limit: int) -> None:
     best_epochs = [1, 1, 3, 3, 5]
     predictions = Predictions(limit)
     predictions.restore(**after(best_epochs[:4], limit).arrays())
-    predictions.add(5, logits(5), 5)
+    predictions.add(5, logits(5), LABELS, 5)
     expected = after(best_epochs, limit).arrays()
     for name, array in predictions.arrays().items():
         np.testing.assert_array_equal(array, expected[name], strict=True)
 
 
-def test_no_predictions_are_two_empty_arrays() -> None:
+def test_no_predictions_are_empty_arrays() -> None:
     arrays = Predictions().arrays()
     assert (arrays["epochs"].shape, arrays["logits"].shape) == ((0,), (0, 0, 0))
     restored = Predictions()

@@ -10,13 +10,17 @@ from torch.optim import lr_scheduler
 from medtune.config.trial import (
     Constant,
     Cosine,
+    Cyclic,
     LearningRateSchedule,
     MultiStep,
     OneCycle,
+    Plateau,
     Step,
     TrialConfig,
+    WarmRestarts,
 )
-from medtune.training.schedules import lr_factor
+from medtune.training.progress import EpochRecord
+from medtune.training.schedules import lr_factor, plateaus
 
 
 def factors(schedule: LearningRateSchedule, epochs: int, steps_per_epoch: int = 3) -> list[float]:
@@ -101,3 +105,40 @@ def test_warmup_multiplies_the_schedule(kind: type[Cosine]) -> None:
     plain, warm = factors(kind(), 10), factors(kind(warmup=0.2), 10)
     assert warm[:6] == pytest.approx([factor * (step + 1) / 6 for step, factor in enumerate(plain[:6])])
     assert warm[6:] == plain[6:]
+
+
+@pytest.mark.parametrize("cycles", [1, 2, 5])
+def test_cyclic_is_that_of_torch(cycles: int) -> None:
+    half = 20 // cycles // 2
+    options = {"base_lr": 0.1, "max_lr": 1.0, "step_size_up": half, "cycle_momentum": False}
+    assert factors(Cyclic(cycles=cycles, low=0.1), 5, 4) == pytest.approx(of_torch("CyclicLR", 20, **options))
+
+
+@pytest.mark.parametrize(("first", "growth"), [(0.2, 1), (0.1, 2), (1.0, 2)])
+def test_warm_restarts_are_those_of_torch(first: float, growth: int) -> None:
+    options = {"T_0": round(first * 30), "T_mult": growth, "eta_min": 0.01}
+    expected = of_torch("CosineAnnealingWarmRestarts", 30, **options)
+    assert factors(WarmRestarts(first=first, growth=growth, final=0.01), 10) == pytest.approx(expected)
+
+
+LOSSES = [1.0, 0.8, 0.9, 0.85, 0.81, 0.79, 0.8, 0.8, 0.8, 0.8, 0.8]
+
+
+@pytest.mark.parametrize("patience", [0, 1, 2, 4])
+def test_a_plateau_is_that_of_torch(patience: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, threshold=0.0)
+    expected = []
+    for loss in LOSSES:
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(loss)
+    past = [EpochRecord(i + 1, {"val/loss": loss, "val/auroc": -loss}, False) for i, loss in enumerate(LOSSES)]
+    for metric in ("val/loss", "val/auroc"):
+        schedule = Plateau(metric=metric, patience=patience, gamma=0.5)
+        found = [lr_factor(schedule, 3 * epoch + 1, 3, 20, past[:epoch]) for epoch in range(len(past))]
+        assert found == pytest.approx(expected)
+
+
+def test_a_value_that_is_no_number_is_no_better_one() -> None:
+    assert plateaus(Plateau(patience=1), [math.nan, math.nan, 0.5, math.nan, math.nan, 0.4]) == [2, 5]

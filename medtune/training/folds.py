@@ -1,0 +1,68 @@
+"""Cross-validation as one training: a model for each fold, all of them an epoch further at a time."""
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+import numpy as np
+import torch
+
+from medtune.config.trial import METRICS, TrialConfig
+from medtune.data.batches import DeviceSplit, join
+from medtune.data.folds import stratified_folds
+from medtune.task import Task
+from medtune.training.loop import Training
+from medtune.training.progress import AUROC, Advance, EpochRecord, Objective, Progress
+from medtune.training.seeds import fold_seed
+
+
+class CrossValidation(Progress):
+    """Trains on train and val together, less a fold, and validates on the fold.
+
+    The folds are the same for every trial, so that trials can be compared. A record has the mean over the folds of
+    every number, and of the metrics the standard deviation too, as `val/auroc_std`. The logits are out of fold.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        task: Task,
+        classes: int,
+        train: DeviceSplit,
+        val: DeviceSplit,
+        seed: int,
+        precision: str = "float32",
+        objective: Objective = AUROC,
+    ) -> None:
+        assert config.folds is not None
+        super().__init__(config, objective)
+        both = join(train, val)
+        everyone = np.arange(len(both))
+        self.cases = stratified_folds(both.labels.cpu().numpy().astype(np.int64), config.folds)
+        self.held_out = [both.part(_index(cases, both)) for cases in self.cases]
+        self.trainings = [
+            Training(
+                config,
+                task,
+                classes,
+                both.part(_index(np.setdiff1d(everyone, cases), both)),
+                fold_seed(seed, fold),
+                precision,
+                objective,
+            )
+            for fold, cases in enumerate(self.cases)
+        ]
+
+    def advance(self, val: DeviceSplit | None, past: Sequence[EpochRecord]) -> Advance:
+        pairs = zip(self.trainings, self.held_out, strict=True)
+        advances = [training.advance(held_out, past) for training, held_out in pairs]
+        values = {name: fmean(one.values[name] for one in advances) for name in advances[0].values}
+        values |= {f"{name}_std": stdev(one.values[name] for one in advances) for name in METRICS}
+        values["epoch_seconds"] *= len(advances)
+        order = np.argsort(np.concatenate(self.cases))
+        logits = np.concatenate([one.logits for one in advances if one.logits is not None])[order]
+        labels = np.concatenate([one.labels for one in advances if one.labels is not None])[order]
+        return Advance(values, logits, labels)
+
+
+def _index(cases: np.ndarray, split: DeviceSplit) -> torch.Tensor:
+    return torch.from_numpy(cases).to(split.images.device)

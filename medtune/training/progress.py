@@ -1,0 +1,86 @@
+"""What a training has behind it: its epochs, the best of them, when it ends, and the predictions that are kept."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medtune.config.trial import TrialConfig
+from medtune.data.batches import DeviceSplit
+from medtune.training.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """The numbers of one epoch, counted from 1; `values` by metric name. `last`: no epoch follows."""
+
+    epoch: int
+    values: dict[str, float]
+    last: bool
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a trial is judged by: a metric, and whether more of it is better."""
+
+    metric: str
+    direction: str  # max or min
+
+    def better(self, value: float, than: float | None) -> bool:
+        if than is None or math.isnan(than):
+            return not math.isnan(value)
+        return value > than if self.direction == "max" else value < than
+
+
+AUROC = Objective("val/auroc", "max")
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What an epoch gave. `logits`: float32 (cases, classes) of the validated cases, `labels` int64; None without."""
+
+    values: dict[str, float]
+    logits: np.ndarray | None = None
+    labels: np.ndarray | None = None
+
+
+class Progress(ABC):
+    """A configuration in training, epoch by epoch."""
+
+    def __init__(self, config: TrialConfig, objective: Objective) -> None:
+        self.config, self.objective = config, objective
+        self.predictions = Predictions()
+        self.records: list[EpochRecord] = []
+        self.best: EpochRecord | None = None
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are behind."""
+        return len(self.records)
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.records) and self.records[-1].last
+
+    def run_epoch(self, val: DeviceSplit | None) -> EpochRecord:
+        """Trains an epoch and evaluates it. Raises `Diverged`, with the epoch, when there is no sense in going on."""
+        advance = self.advance(val, self.records)
+        value = advance.values.get(self.objective.metric, math.nan)
+        improved = self.objective.better(value, self.best.values[self.objective.metric] if self.best else None)
+        epoch = self.epoch + 1
+        best_epoch = epoch if improved or not self.best else self.best.epoch
+        patience = self.config.early_stopping.patience
+        out_of_patience = patience is not None and epoch - best_epoch >= patience
+        record = EpochRecord(epoch, advance.values, last=epoch == self.config.epochs or out_of_patience)
+        self.records.append(record)
+        if improved:
+            self.best = record
+        if advance.logits is not None and advance.labels is not None:
+            self.predictions.add(epoch, advance.logits, advance.labels, best_epoch)
+        return record
+
+    @abstractmethod
+    def advance(self, val: DeviceSplit | None, past: Sequence[EpochRecord]) -> Advance:
+        """Trains the epoch that follows those of the past."""

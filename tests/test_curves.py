@@ -1,0 +1,162 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from medtune.curves import learning_curves, trained_plan
+from medtune.evaluation.metrics import evaluate
+from medtune.retrain import plan_retrain, retrain
+from medtune.search.folder import FolderError, SweepFolder
+from medtune.search.ledger import Ledger
+from medtune.tracking import retrained as tracked
+from medtune.tracking.retrained import curves_tracked
+from medtune.tracking.spool import Spool, read_from
+from medtune.unseal import unseal
+
+NAMES = [f"{split}/{metric}" for split in ("train", "val", "test") for metric in ("loss", "auroc", "accuracy")]
+
+
+class Untracked:
+    """A tracker whose spool nobody empties."""
+
+    def __init__(self, folder: SweepFolder, config: Any) -> None:
+        self.spool = Spool(folder.tracking / "spool.jsonl")
+
+    def __enter__(self) -> "Untracked":
+        return self
+
+    def __exit__(self, *_: Any) -> None: ...
+
+
+def quiet(*_: Any) -> None: ...
+
+
+def looks(folder: SweepFolder) -> int:
+    return Ledger(folder.ledger, folder.sweep_id, folder.config()).looks
+
+
+def lines(folder: SweepFolder) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder.retrained / "curves.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def tested_once(finished_once: SweepFolder, tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+    """A sweep whose winner was retrained for two epochs of its three, and tested."""
+    path = tmp_path_factory.mktemp("tested") / "runs" / "tiny"
+    shutil.copytree(finished_once.path, path)
+    return made(SweepFolder(path))
+
+
+def made(folder: SweepFolder, **changes: Any) -> SweepFolder:
+    plan = plan_retrain(folder, folder.config(), None, None)
+    retrain(folder, folder.config(), type(plan)(**{**vars(plan), "stop": 2, **changes}), quiet)
+    unseal(folder, folder.config())
+    return folder
+
+
+@pytest.fixture
+def tested(tested_once: SweepFolder, tmp_path: Path) -> SweepFolder:
+    shutil.copytree(tested_once.path, tmp_path / "runs" / "tiny")
+    return SweepFolder(tmp_path / "runs" / "tiny")
+
+
+def draw(folder: SweepFolder, on_epoch: Any = quiet) -> dict[str, Any]:
+    return learning_curves(folder, folder.config(), trained_plan(folder, folder.config()), on_epoch)
+
+
+def test_a_line_an_epoch_of_the_whole_schedule_and_a_picture(tested: SweepFolder) -> None:
+    before = {path: path.read_bytes() for path in (tested.retrained / "model").iterdir()}
+    told: list[int] = []
+    result = draw(tested, lambda epoch, values: told.append(epoch))
+    assert told == [1, 2, 3] and [line.pop("epoch") for line in lines(tested)] == told
+    assert all(list(line) == ["epoch", *NAMES] for line in lines(tested))
+    assert Path(result["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert Path(result["curves"]) == tested.retrained / "curves.jsonl" and result["epochs"] == 3
+    assert before == {path: path.read_bytes() for path in (tested.retrained / "model").iterdir()}
+
+
+def test_at_its_last_epoch_the_model_is_the_one_that_was_tested(tested: SweepFolder) -> None:
+    draw(tested)
+    with np.load(tested.retrained / "model" / "test.npz") as kept:
+        test = evaluate(kept["logits"], kept["labels"], "binary")
+    description = json.loads((tested.retrained / "model" / "model.json").read_text())
+    for metric in ("loss", "auroc", "accuracy"):
+        assert lines(tested)[1][f"test/{metric}"] == pytest.approx(test[metric], abs=1e-6)
+        assert lines(tested)[1][f"val/{metric}"] == description["metrics"][f"val/{metric}"]
+    official = next((tested.retrained / "model").glob("*_train_*.csv")).name
+    assert f"[AUC]{lines(tested)[1]['train/auroc']:.3f}_[ACC]{lines(tested)[1]['train/accuracy']:.3f}" in official
+
+
+def test_of_train_and_val_together_too(finished: SweepFolder) -> None:
+    made(finished, train_on="train+val")
+    draw(finished)
+    test = json.loads((finished.path / "test.json").read_text())
+    assert lines(finished)[1]["test/auroc"] == pytest.approx(test["auroc"]["value"], abs=1e-6)
+    assert list(lines(finished)[1]) == ["epoch", *NAMES]
+
+
+def test_it_is_one_look_more(tested: SweepFolder) -> None:
+    assert looks(tested) == 1
+    assert draw(tested)["looks"] == 2 == looks(tested)
+
+
+def test_while_the_test_is_sealed_it_is_refused(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FolderError, match="retrain"):
+        trained_plan(finished, finished.config())
+    plan = plan_retrain(finished, finished.config(), None, 1)
+    retrain(finished, finished.config(), plan, quiet)
+    with pytest.raises(FolderError, match=r"never for a choice: `medtune test .*` comes first"):
+        trained_plan(finished, finished.config())
+    monkeypatch.setattr(tracked, "Tracker", lambda *_: pytest.fail("begun"))
+    with pytest.raises(FolderError):
+        curves_tracked(finished, finished.config(), quiet)
+    assert looks(finished) == 0
+
+
+def test_an_interrupt_leaves_the_epochs_that_there_were(tested: SweepFolder) -> None:
+    def interrupt(epoch: int, values: Any) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(tested, interrupt)
+    assert [line["epoch"] for line in lines(tested)] == [1, 2] and looks(tested) == 2
+    assert not (tested.retrained / "curves.png").exists()
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_they_stand_on_the_retrained_run_and_in_tensorboard_where_that_is_on(
+    tested: SweepFolder, monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
+    monkeypatch.setattr(tracked, "Tracker", Untracked)
+    config = tested.config()
+    config = config.model_copy(update={"tracking": config.tracking.model_copy(update={"tensorboard": on})})
+    said: list[str] = []
+    for _ in range(2):  # a second time overwrites
+        curves_tracked(tested, config, said.append)
+    events = [line.event for line in read_from(tested.tracking / "spool.jsonl", 0)][-4:]
+    assert [event["run"] for event in events] == ["retrain-0"] * 4 and [event["do"] for event in events][-1] == "end"
+    assert events[-1]["folder"] == "retrain" and events[-1]["tags"] == {"looks": 3}
+    for event, line in zip(events, lines(tested), strict=False):
+        assert event["curves/test_auroc"] == line["test/auroc"] and event["curves/train_loss"] == line["train/loss"]
+    assert said[0].startswith("epoch 1 of 3: train/auroc ")
+    where = tested.path / "tensorboard"
+    assert where.exists() == on
+    if on:
+        read = EventAccumulator(str(where / "retrain")).Reload()
+        assert sorted(read.Tags()["scalars"]) == sorted(NAMES)
+        for name in NAMES:
+            wanted = [(line["epoch"], pytest.approx(line[name], rel=1e-6)) for line in lines(tested)]
+            assert [(event.step, event.value) for event in read.Scalars(name)] == wanted
+
+
+def test_another_retraining_takes_what_the_last_one_showed_with_it(tested: SweepFolder) -> None:
+    draw(tested)
+    (tested.path / "tensorboard" / "retrain").mkdir(parents=True)
+    retrain(tested, tested.config(), plan_retrain(tested, tested.config(), None, 1), quiet)
+    left = [tested.path / "test.json", tested.path / "tensorboard" / "retrain", tested.retrained / "curves.jsonl"]
+    assert not any(path.exists() for path in left) and (tested.retrained / "model" / "model.json").exists()
