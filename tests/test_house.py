@@ -206,6 +206,11 @@ def test_every_option_of_every_sweep_file_trains(path: Path, offline: Offline) -
         assert training.run_epoch(val).values["train/loss"] < 100, trial
 
 
+def test_every_recipe_of_the_readme_is_a_sweep_file_and_every_file_is_in_the_readme() -> None:
+    linked = set(re.findall(r"sweeps/([a-z-]+)\.yaml", (HOUSE / "README.md").read_text()))
+    assert linked == {path.stem for path in SWEEPS}
+
+
 def test_the_widest_space_has_at_least_25_dimensions() -> None:
     space = read_sweep(HOUSE / "sweeps" / "everything.yaml").trial
     assert len(list(distributions(space))) >= 25
