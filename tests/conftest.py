@@ -1,6 +1,8 @@
 """Sweeps small enough for a test, run in this process: no Ray, no MLflow, some 0.1 s a trial."""
 
 import json
+import pickle
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 import pytest
+import torch
 from PIL import Image
 
 from medtune.config.read import read_sweep
@@ -119,6 +122,21 @@ class TinySweeps:
 
     def entries(self, folder: SweepFolder) -> list[Entry]:
         return Ledger(folder.ledger, folder.sweep_id, folder.config()).entries()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """More of them are slower for networks and images this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def global_randomness() -> Callable[[], bytes]:
+    """`global_randomness()`: the state of torch's, numpy's and python's global generators."""
+    return lambda: pickle.dumps((torch.get_rng_state().tolist(), np.random.get_state(), random.getstate()))
 
 
 @pytest.fixture(scope="session")

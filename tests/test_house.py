@@ -23,13 +23,13 @@ from medtune.config.trial import ModelConfig, TrialConfig
 from medtune.data import splits
 from medtune.data.batches import to_device
 from medtune.data.catalogue import describe
+from medtune.data.dataset import DatasetInfo
 from medtune.retrain import plan_retrain, retrain
 from medtune.search.folder import SweepFolder
 from medtune.search.plan import wanted_trials
 from medtune.search.summary import Summary
 from medtune.search.sweep import load_search_data
-from medtune.training.folds import CrossValidation
-from medtune.training.loop import Training
+from medtune.search.worker import Job, _training
 from medtune.unseal import unseal
 
 Offline = Callable[[SweepConfig], SweepConfig]
@@ -199,16 +199,18 @@ def test_every_option_of_every_sweep_file_trains(path: Path, offline: Offline) -
         known = repr(trial.model) in seen  # then it is another option's turn, and a small model does for it
         seen.add(repr(trial.model))
         trial = trial.model_copy(update={"model": ModelConfig(name="smallcnn")}) if known else trial
-        if trial.folds:
-            training: Any = CrossValidation(trial, info.task, len(info.classes), train, val, 0)
-        else:
-            training = Training(trial, info.task, len(info.classes), train, 0)
+        training = _training(_job(trial, info), train, val)
         assert training.run_epoch(val).values["train/loss"] < 100, trial
 
 
 def test_every_recipe_of_the_readme_is_a_sweep_file_and_every_file_is_in_the_readme() -> None:
     linked = set(re.findall(r"sweeps/([a-z-]+)\.yaml", (HOUSE / "README.md").read_text()))
     assert linked == {path.stem for path in SWEEPS}
+
+
+def _job(trial: TrialConfig, info: DatasetInfo) -> Job:
+    about = {"task": info.task, "classes": len(info.classes), "metric": "val/auroc", "direction": "max"}
+    return Job(0, trial.model_dump(mode="json"), 0, device="cpu", precision="float32", threads=1, storage="", **about)
 
 
 def test_the_widest_space_has_at_least_25_dimensions() -> None:

@@ -29,6 +29,7 @@ class Part(BaseModel):
 
 
 MODELS = "smallcnn resnet18 resnet34 resnet50 densenet121 efficientnet_b0 convnext_tiny vit_small".split()
+TIMM = "timm/"  # before the name of a model of the package timm
 
 
 class ModelConfig(Part):

@@ -19,8 +19,8 @@ import platformdirs
 
 from medtune.config.sweep import Data
 from medtune.data import DataError
-from medtune.data.catalogue import DatasetInfo
-from medtune.data.fetch import file_md5, turn
+from medtune.data.dataset import DatasetInfo
+from medtune.data.download import file_md5, turn
 from medtune.data.listing import Listing, list_folder
 from medtune.data.reading import Found, Report, Twins, read_listing, write_npz
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from medtune.config.sweep import Data
 from medtune.data import SPLITS, DataError, Split, SplitName
-from medtune.data.catalogue import DatasetInfo, describe
+from medtune.data.catalogue import describe
+from medtune.data.dataset import DatasetInfo
 from medtune.data.fetch import fetch
 from medtune.data.phantoms import make_phantom, phantom_md5
 

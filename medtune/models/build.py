@@ -2,11 +2,11 @@
 
 import torch
 
-from medtune.config.trial import ModelConfig
+from medtune.config.trial import TIMM, ModelConfig
+from medtune.models import IMAGENET
 from medtune.models.backbones import build_backbone
 from medtune.models.classifier import Classifier
 from medtune.models.initial import initialise
-from medtune.models.published import IMAGENET, TIMM
 from medtune.models.timm_backbones import timm_backbone
 from medtune.models.weights import load_pretrained
 

@@ -3,14 +3,12 @@
 import hashlib
 from pathlib import Path
 
-from medtune.config.trial import MODELS, ModelConfig
+from medtune.config.trial import MODELS, TIMM, ModelConfig
 from medtune.data import DataError
+from medtune.models import IMAGENET, OTHERWISE
 
-IMAGENET = "imagenet"
-TIMM = "timm/"
 UNPUBLISHED = ("smallcnn", "vit_small")
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
-OTHERWISE = "or give a file of yours with model.weights: PATH"
 
 
 def fetch_weights(config: ModelConfig) -> Path | None:
@@ -47,7 +45,7 @@ def published_weights(name: str) -> Path:
     path = Path(get_dir()) / "checkpoints" / url.rpartition("/")[2]
     sha256 = path.stem.rpartition("-")[2]  # how it begins: torch.hub's way of naming a file
     if not path.exists():
-        from medtune.data.fetch import download
+        from medtune.data.download import download
 
         download(url, path, sha256, algorithm="sha256", otherwise=OTHERWISE)
     with path.open("rb") as file:

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from medtune.config.problems import nearest
+from medtune.config.trial import TIMM
 from medtune.data import DataError
-from medtune.models.published import OTHERWISE, TIMM
+from medtune.models import OTHERWISE
 
 
 def timm_name(name: str) -> str:

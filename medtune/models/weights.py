@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medtune.config.trial import ModelConfig
+from medtune.config.trial import TIMM, ModelConfig
 from medtune.data import DataError
+from medtune.models import IMAGENET
 from medtune.models.adapt import adapt
 from medtune.models.classifier import Classifier
-from medtune.models.published import IMAGENET, TIMM, fetch_weights
+from medtune.models.published import fetch_weights
 from medtune.models.timm_backbones import timm_classifiers, timm_normalisation
 
 IMAGENET_CLASSES = 1000

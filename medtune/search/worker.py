@@ -80,9 +80,13 @@ def _training(job: Job, train: Any, val: Any) -> Any:
     from medtune.training.progress import Objective
 
     config, objective = TrialConfig.model_validate(job.config), Objective(job.metric, job.direction)
+
+    def make(part: Any, seed: int) -> Training:
+        return Training(config, job.task, job.classes, part, seed, job.precision, objective)
+
     if config.folds is None:
-        return Training(config, job.task, job.classes, train, job.seed, job.precision, objective)
-    return CrossValidation(config, job.task, job.classes, train, val, job.seed, job.precision, objective)
+        return make(train, job.seed)
+    return CrossValidation(make, config, objective, train, val, job.seed)
 
 
 _cached: tuple[str, Any] | None = None  # the data on this process's device: a worker serves one sweep

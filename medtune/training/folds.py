@@ -1,6 +1,6 @@
 """Cross-validation as one training: a model for each fold, all of them an epoch further at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 
 import numpy as np
@@ -9,9 +9,8 @@ import torch
 from medtune.config.trial import METRICS, TrialConfig
 from medtune.data.batches import DeviceSplit, join
 from medtune.data.folds import stratified_folds
-from medtune.task import Task
 from medtune.training.loop import Training
-from medtune.training.progress import AUROC, Advance, EpochRecord, Objective, Progress
+from medtune.training.progress import Advance, EpochRecord, Objective, Progress
 from medtune.training.seeds import fold_seed
 
 
@@ -24,33 +23,22 @@ class CrossValidation(Progress):
 
     def __init__(
         self,
+        make: Callable[[DeviceSplit, int], Training],
         config: TrialConfig,
-        task: Task,
-        classes: int,
+        objective: Objective,
         train: DeviceSplit,
         val: DeviceSplit,
         seed: int,
-        precision: str = "float32",
-        objective: Objective = AUROC,
     ) -> None:
+        """`make(train, seed)` gives the training of a fold's model."""
         assert config.folds is not None
         super().__init__(config, objective)
         both = join(train, val)
         everyone = np.arange(len(both))
         self.cases = stratified_folds(both.labels.cpu().numpy().astype(np.int64), config.folds)
-        self.held_out = [both.part(_index(cases, both)) for cases in self.cases]
-        self.trainings = [
-            Training(
-                config,
-                task,
-                classes,
-                both.part(_index(np.setdiff1d(everyone, cases), both)),
-                fold_seed(seed, fold),
-                precision,
-                objective,
-            )
-            for fold, cases in enumerate(self.cases)
-        ]
+        self.held_out = [both.part(torch.from_numpy(cases)) for cases in self.cases]
+        others = [both.part(torch.from_numpy(np.setdiff1d(everyone, cases))) for cases in self.cases]
+        self.trainings = [make(part, fold_seed(seed, fold)) for fold, part in enumerate(others)]
 
     def advance(self, val: DeviceSplit | None, past: Sequence[EpochRecord]) -> Advance:
         pairs = zip(self.trainings, self.held_out, strict=True)
@@ -62,7 +50,3 @@ class CrossValidation(Progress):
         logits = np.concatenate([one.logits for one in advances if one.logits is not None])[order]
         labels = np.concatenate([one.labels for one in advances if one.labels is not None])[order]
         return Advance(values, logits, labels)
-
-
-def _index(cases: np.ndarray, split: DeviceSplit) -> torch.Tensor:
-    return torch.from_numpy(cases).to(split.images.device)

@@ -12,8 +12,9 @@ import pytest
 
 from medtune.config.sweep import Data
 from medtune.data import DataError
-from medtune.data import fetch as room
-from medtune.data.fetch import Patience, dataset_path, download, fetch, file_md5
+from medtune.data import download as room
+from medtune.data.download import Patience, download, file_md5
+from medtune.data.fetch import dataset_path, fetch
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 MD5 = hashlib.md5(BODY).hexdigest()

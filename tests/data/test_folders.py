@@ -14,7 +14,8 @@ from PIL import Image
 from medtune.config.sweep import Data
 from medtune.data import SPLITS, DataError, reading
 from medtune.data.catalogue import describe
-from medtune.data.fetch import fetch, file_md5
+from medtune.data.download import file_md5
+from medtune.data.fetch import fetch
 from medtune.data.folders import cached_file, doubts, export, import_folder, reading_of, readings_of
 from medtune.data.splits import data_md5, load_sealed_test, load_search_splits
 

@@ -9,7 +9,7 @@ import pytest
 
 from medtune.config.sweep import Data
 from medtune.data import DataError, splits
-from medtune.data.catalogue import DatasetInfo
+from medtune.data.dataset import DatasetInfo
 from medtune.data.splits import (
     data_md5,
     load_sealed_test,

@@ -1,10 +1,7 @@
-"""One thread, a look at the random state that nothing of ours may touch, and models in one word."""
+"""Models and images in one word."""
 
-import pickle
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,20 +9,6 @@ from torch import Tensor
 from medtune.config.trial import ModelConfig
 from medtune.models.build import build_model
 from medtune.models.classifier import Classifier
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def global_randomness() -> Callable[[], bytes]:
-    """`global_randomness()`: the state of torch's, numpy's and python's global generators."""
-    return lambda: pickle.dumps((torch.get_rng_state().tolist(), np.random.get_state(), random.getstate()))
 
 
 @pytest.fixture

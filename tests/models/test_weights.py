@@ -14,7 +14,7 @@ from torchvision import models
 
 from medtune.config.trial import ModelConfig
 from medtune.data import DataError
-from medtune.data import fetch as downloading
+from medtune.data import download as downloading
 from medtune.models import published
 from medtune.models.adapt import adapt
 from medtune.models.classifier import Classifier

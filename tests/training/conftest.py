@@ -1,13 +1,10 @@
 """Small sets of images that can be learnt, and trainings on them."""
 
-import pickle
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from medtune.config.trial import TrialConfig
 from medtune.data import Split
@@ -24,20 +21,6 @@ QUICK: dict[str, Any] = {
     "schedule": {"name": "constant"},
     "precision": "float32",
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def global_randomness() -> Callable[[], bytes]:
-    """`global_randomness()`: the state of torch's, numpy's and python's global generators."""
-    return lambda: pickle.dumps((torch.get_rng_state().tolist(), np.random.get_state(), random.getstate()))
 
 
 def _make_split(

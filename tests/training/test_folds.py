@@ -13,7 +13,8 @@ from medtune.data.batches import DeviceSplit
 from medtune.evaluation.metrics import evaluate
 from medtune.training.checkpoint import decode, encode
 from medtune.training.folds import CrossValidation
-from medtune.training.loop import predict_logits
+from medtune.training.loop import Training, predict_logits
+from medtune.training.progress import AUROC
 
 Splits = Callable[..., DeviceSplit]
 
@@ -22,7 +23,11 @@ def cross_validation(make_split: Splits, task: str = "binary", seed: int = 0, **
     quick = {"epochs": 3, "batch_size": 8, "model": {"name": "smallcnn", "dropout": 0.2}, "folds": 3}
     train, val = make_split(task, cases=30), make_split(task, cases=15, seed=1)
     config = TrialConfig.model_validate(quick | keys)
-    return CrossValidation(config, task, 2 if task == "binary" else 4, train, val, seed)  # type: ignore[arg-type]
+
+    def make(part: DeviceSplit, seed: int) -> Training:
+        return Training(config, task, 2 if task == "binary" else 4, part, seed)  # type: ignore[arg-type]
+
+    return CrossValidation(make, config, AUROC, train, val, seed)
 
 
 def values(run: CrossValidation) -> list[dict[str, float]]:
