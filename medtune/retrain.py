@@ -83,12 +83,14 @@ def retrain(folder: SweepFolder, config: SweepConfig, plan: Plan, on_epoch: OnEp
     train, val = _splits(config, plan.train_on)
     paths = []
     for index in range(plan.seeds):
+        path = folder.retrained / ("model" if index == 0 else f"model-{index}")
+        paths.append(path)
+        if (path / "model.json").exists():  # written last: a kill came after this one
+            continue
         training = new_training(config, plan, trial_seed(config.seed, RETRAINED + index), train)
         _train(training, plan, val, Attempts(str(folder.retrained / f"seed-{index}")), index, on_epoch)
-        path = folder.retrained / ("model" if index == 0 else f"model-{index}")
         _write_model(path, training, model_description(config, plan, training, index))
         Attempts(str(folder.retrained / f"seed-{index}")).clear()
-        paths.append(path)
     return paths
 
 

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from medtune.config.read import read_sweep
 from medtune.config.space import Choice, corners, distributions, resolve
 from medtune.config.sweep import Data, SweepConfig
 from medtune.config.trial import ModelConfig, TrialConfig
-from medtune.data import splits
-from medtune.data.batches import to_device
+from medtune.data import Split, splits
 from medtune.data.catalogue import describe
 from medtune.data.dataset import DatasetInfo
 from medtune.retrain import plan_retrain, retrain
@@ -29,7 +29,7 @@ from medtune.search.folder import SweepFolder
 from medtune.search.plan import wanted_trials
 from medtune.search.summary import Summary
 from medtune.search.sweep import load_search_data
-from medtune.search.worker import Job, _training
+from medtune.search.worker import Job, _on_device, _training
 from medtune.unseal import unseal
 
 Offline = Callable[[SweepConfig], SweepConfig]
@@ -191,16 +191,16 @@ def test_every_sweep_file_runs_small(path: Path, tiny: Any, tmp_path: Path, offl
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_option_of_every_sweep_file_trains(path: Path, offline: Offline) -> None:
     config = offline(read_sweep(path, [*SMALL, "data.train_fraction=0.04", "trial.batch_size=8"]))
-    data, info = load_search_data(config), describe(config.data)
-    train, val = (to_device(split, "cpu", data.rgb) for split in (data.train, data.val))
-    val, seen = val.part(torch.arange(min(16, len(val)))), set()
+    whole, info = load_search_data(config), describe(config.data)
+    data = replace(whole, key=str(path), val=Split(whole.val.images[:16], whole.val.labels[:16]))
+    splits, seen = _on_device(data, "cpu"), set()
     for pick in corners(config.trial):
         trial = TrialConfig.model_validate(resolve(config.trial, pick))
         known = repr(trial.model) in seen  # then it is another option's turn, and a small model does for it
         seen.add(repr(trial.model))
         trial = trial.model_copy(update={"model": ModelConfig(name="smallcnn")}) if known else trial
-        training = _training(_job(trial, info), train, val)
-        assert training.run_epoch(val).values["train/loss"] < 100, trial
+        training = _training(_job(trial, info), splits)
+        assert training.run_epoch(splits.val).values["train/loss"] < 100, trial
 
 
 def test_every_recipe_of_the_readme_is_a_sweep_file_and_every_file_is_in_the_readme() -> None:

@@ -33,9 +33,10 @@ def info(
     name: Annotated[str, typer.Argument(help="a data set, or a folder that was imported", show_default=False)],
 ) -> None:
     """What is known of a data set: classes, sizes, hashes, licence, traps; of a folder, what its imports found."""
+    from medtune.config.sweep import MEDMNIST, PHANTOMS
     from medtune.data.catalogue import dataset_info
 
-    if Path(name).is_dir():
+    if name not in (*MEDMNIST, *PHANTOMS) and Path(name).is_dir():
         return _print_readings(Path(name))
     found = dataset_info(name)
     cases = ", ".join(f"{split} {count}" for split, count in found.cases.items())

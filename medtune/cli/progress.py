@@ -53,7 +53,11 @@ class Progress(Watcher):
     @property
     def best(self) -> Row | None:
         ranked = [row for row in self.rows.values() if row.state == "complete" and not math.isnan(row.value)]
-        return min(ranked, key=lambda row: (row.violation, -self.sign * row.value), default=None)
+        return min(ranked, key=self._rank, default=None)
+
+    def _rank(self, row: Row) -> tuple[float, float]:
+        """Smaller is better: first what keeps the constraints, then the value."""
+        return row.violation, math.inf if math.isnan(row.value) else -self.sign * row.value
 
     def time_left(self) -> str:
         """From the pace so far, in words; nothing before some trials have ended."""
@@ -127,7 +131,7 @@ class LiveTable(Progress):
         rows = list(self.rows.values())
         running = [row for row in rows if row.state == "running"][:ROWS]
         others = [row for row in rows if row.state != "running"]
-        others.sort(key=lambda row: -math.inf if math.isnan(row.value) else self.sign * row.value, reverse=True)
+        others.sort(key=self._rank)
         return running + others[: ROWS - len(running)]
 
 

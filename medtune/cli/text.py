@@ -47,6 +47,8 @@ def summary_lines(summary: Summary) -> list[str]:
 
 def _metrics(numbers: dict[str, Any], interval: Interval | None) -> str:
     auroc = with_interval(interval) if interval else f"{numbers['val/auroc']:.3f}"
+    if "val/auroc_std" in numbers:
+        auroc += f" (deviation {numbers['val/auroc_std']:.3f} over the folds)"
     return f"val AUROC {auroc}, accuracy {numbers['val/accuracy']:.3f}, ECE {numbers['val/ece']:.3f}"
 
 

@@ -40,7 +40,7 @@ def sweep(
     config = read_sweep(file, set_ or [])
     from medtune.search.sweep import create_sweep
 
-    _run(create_sweep(config, folder), config, json)
+    _run(*create_sweep(config, folder), json)
 
 
 @app.command()

@@ -4,6 +4,7 @@ A space is the tree of the file with distributions at some nodes. `resolve` walk
 each; the sampler, the untuned default, validation, grid and the description in words differ only in their `pick`.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -106,3 +107,29 @@ def _towards(target: str) -> Pick:
         return next((index for index in options if target.startswith(f"{path}[{index}]")), 0)
 
     return pick
+
+
+def grid(space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every point of a space of choices and stepped ranges, once: branches that are not active do not multiply."""
+    yield from _grid(space, "")
+
+
+def _grid(space: Any, path: str) -> Iterator[dict[str, Any]]:
+    if isinstance(space, Choice):
+        for index, option in enumerate(space.options):
+            for below in _grid(option, f"{path}[{index}]"):
+                yield {path: index, **below}
+    elif isinstance(space, Range):
+        yield from ({path: value} for value in _steps(space))
+    elif isinstance(space, Mapping | list):
+        named = space.items() if isinstance(space, Mapping) else enumerate(space)
+        parts = [list(_grid(value, f"{path}.{key}" if path else str(key))) for key, value in named]
+        for combination in itertools.product(*parts):
+            yield {path: value for part in combination for path, value in part.items()}
+    else:
+        yield {}
+
+
+def _steps(bounds: Range) -> list[float]:
+    count = math.floor((bounds.high - bounds.low) / (bounds.step or 1) + 1e-9) + 1
+    return [bounds.clip(bounds.low + index * (bounds.step or 1)) for index in range(count)]

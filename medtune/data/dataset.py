@@ -32,7 +32,7 @@ class DatasetInfo:
     @property
     def made(self) -> bool:
         """True for a phantom, which needs no file."""
-        return self.flag in PHANTOMS
+        return self.flag in PHANTOMS and not self.md5  # a folder may be called so
 
     def url(self, size: int) -> str:
         """Where the file of this size is published. Raises DataError for a phantom and for an unknown size."""

@@ -28,6 +28,8 @@ def load_pretrained(model: Classifier, config: ModelConfig) -> None:
         model.normalise_by(*timm_normalisation(model.backbone))
         return
     found = read_state(path)
+    if any(re.match(r"\d+\.backbone\.", name) for name in found):
+        raise DataError(f"{path}: holds a model for each fold; `medtune retrain` makes one of all the cases")
     if any(name.startswith("backbone.") for name in found):
         _load_ours(model, found, path)
     else:

@@ -35,7 +35,7 @@ DEATHS = 3  # of a worker that a trial survives without an epoch gained between 
 def run_trials(run: SweepRun, data: SearchData, share: Share, work: Work = run_job) -> None:
     """Runs jobs until the sweep wants no more, or is to stop. The data goes once into the object store.
 
-    work: what a worker does with a job; of the module level, so that workers can import it.
+    work: what a worker does with a job.
     """
 
     def trainable(config: dict[str, Any], data: SearchData) -> None:

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 State = Literal["complete", "pruned", "failed", "unfinished"]
+
+
+UNDEFINED = 1.0  # by how much a constraint is broken whose metric is not defined: the samplers can take no nan
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,18 @@ def ranked(entries: Iterable[Entry], direction: str) -> list[Entry]:
 def best_entry(entries: Iterable[Entry], direction: str) -> Entry | None:
     """The first of the `ranked`; None where no trial has a value."""
     return next(iter(ranked(entries, direction)), None)
+
+
+def broken_by(metrics: Mapping[str, float], constraints: Mapping[Any, Mapping[Any, float]]) -> dict[str, float]:
+    """By how much the metrics of an epoch break each constraint, as `val/ece max`; kept where that is 0 or less."""
+    broken = {}
+    for metric, limits in constraints.items():
+        for side, limit in limits.items():
+            over = (metrics[metric] - limit) * (1 if side == "max" else -1)
+            broken[f"{metric} {side}"] = UNDEFINED if math.isnan(over) else over
+    return broken
+
+
+def violation(broken: Mapping[str, float]) -> float:
+    """By how much a trial breaks the constraints, all of them together; 0 where it has none."""
+    return sum(max(over, 0.0) for over in broken.values())

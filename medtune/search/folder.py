@@ -35,11 +35,11 @@ class SweepFolder:
         folder = cls(path)
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.lock()
-        if folder.ledger.exists() or folder.id_file.exists():
+        try:
+            refuse_a_second_sweep(path)
+        except FolderError:
             folder.unlock()
-            raise FolderError(
-                f"{path} holds a sweep already: `medtune resume {path}` goes on with it, `--folder DIR` starts another"
-            )
+            raise
         folder.write_config(config)
         write_whole(folder.id_file, f"{uuid.uuid4()}\n".encode())
         return folder
@@ -152,6 +152,15 @@ class SweepFolder:
     def drop_weights(self, number: int) -> None:
         for which in ("last", "best"):  # by `best` it is known that there is something to drop
             shutil.rmtree(self.trial(number) / which, ignore_errors=True)
+
+
+def refuse_a_second_sweep(path: Path) -> None:
+    """Raises FolderError where there is a sweep already."""
+    folder = SweepFolder(path)
+    if folder.ledger.exists() or folder.id_file.exists():
+        raise FolderError(
+            f"{path} holds a sweep already: `medtune resume {path}` goes on with it, `--folder DIR` starts another"
+        )
 
 
 def write_whole(path: Path, data: bytes) -> None:

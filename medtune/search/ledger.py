@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from medtune.config.default import Point
 from medtune.config.sweep import SweepConfig
-from medtune.search.entries import Entry, State
+from medtune.search.entries import Entry, State, violation
 from medtune.search.sampler import build_sampler, ledger_params, suggest
-from medtune.search.whole_space import BEST_EPOCH, best_of, violation
+from medtune.search.whole_space import BEST_EPOCH, best_of
 
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -92,9 +92,9 @@ class Ledger:
         if state == "complete" and math.isnan(value):
             state = "failed"
         had = self.study.get_trials(deepcopy=False)[number].constraints  # a kill may have come after them
-        for name, broken_by in (constraints or {}).items():
+        for name, over in (constraints or {}).items():
             if name not in had:
-                handle.set_constraint(name, broken_by)
+                handle.set_constraint(name, over)
         # a pruned trial keeps the values of its epochs, from which TPE learns; a value of its own would say COMPLETE
         self.study.tell(handle, value if state == "complete" else None, _TOLD[state])
 
@@ -121,5 +121,5 @@ class Ledger:
             value=value,
             best_epoch=best_epoch,
             note=trial.user_attrs.get("note", ""),
-            violation=violation(trial),
+            violation=violation(trial.constraints),
         )

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from medtune.config.default import Point, default_point, trial_config
-from medtune.config.space import Choice, Distribution, Range, distributions, resolve
+from medtune.config.space import Choice, Distribution, Range, distributions, grid, resolve
 from medtune.config.sweep import Asha, Hyperband, SweepConfig
 from medtune.config.trial import TrialConfig
 from medtune.data.catalogue import describe
 from medtune.search.resources import Share
-from medtune.search.sampler import grid
 from medtune.search.sweep import load_search_data, longest
 
 TIMED_POINTS = 6  # besides the default
@@ -98,7 +97,8 @@ def _epoch_seconds(config: SweepConfig, share: Share) -> Iterator[float]:
 
 
 def _timed(trial: TrialConfig, config: SweepConfig, train: Any, val_cases: int) -> float:
-    """Seconds of an epoch of a trial. Evaluation costs about a third of training, for each case."""
+    """Seconds of an epoch of a trial. Evaluation costs about a third of training, for each case; in a cross-validation
+    each is trained on once for every fold but its own."""
     from medtune.training.device import resolve_precision
     from medtune.training.loop import Training
 
@@ -106,7 +106,9 @@ def _timed(trial: TrialConfig, config: SweepConfig, train: Any, val_cases: int) 
     precision = resolve_precision(trial.precision, train.images.device.type)
     training = Training(trial, info.task, len(info.classes), train, config.seed, precision)
     seconds, images = training.time_batches(TIMED_BATCHES)
-    return seconds / images * (len(train) + val_cases / 3)
+    everyone = len(train) + val_cases
+    cases = len(train) + val_cases / 3 if trial.folds is None else everyone * (trial.folds - 1 + 1 / 3)
+    return seconds / images * cases
 
 
 def _random_points(config: SweepConfig) -> Iterator[Point]:

@@ -10,19 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medtune.config.default import Point, default_point, start_points, swept_values, trial_config
+from medtune.config.space import grid
 from medtune.config.sweep import SweepConfig
 from medtune.config.trial import METRICS
 from medtune.search.attempts import Attempts, Saved
-from medtune.search.entries import Entry, State, best_epoch_of, ranked
+from medtune.search.entries import Entry, State, best_epoch_of, broken_by, ranked, violation
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
 from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.pruning import Pruner
-from medtune.search.sampler import grid
 from medtune.search.worker import Job, Message
 
 DEFAULT_TRIAL = 0  # the untuned default, which is never pruned
-UNDEFINED = 1.0  # by how much a constraint is broken whose metric is not defined: the samplers can take no nan
 
 
 @dataclass
@@ -54,6 +53,7 @@ class SweepRun:
         self._take_up_the_past()
         self._presets = self._preset_points()
         self._tell(lambda watcher: watcher.opened(self.wanted, list(self._past.values())))
+        self._finish_the_half_finished()
 
     # ---------------------------------------------------------------- what comes next
 
@@ -128,19 +128,10 @@ class SweepRun:
         if state == "complete" and math.isnan(value):
             metric = self.config.search.metric if live.best_epoch else self.config.epoch_metric
             state, note = "failed", f"{metric} is not defined on this validation split"
-        constraints = self._constraints(live.logged[live.best_epoch]) if state == "complete" and live.best_epoch else {}
-        self.ledger.tell(number, state, value, note, constraints)
-        violation = sum(max(broken_by, 0.0) for broken_by in constraints.values())
-        self._finish(Entry(number, state, live.values, value, live.best_epoch, note, violation), live)
-
-    def _constraints(self, best: Mapping[str, float]) -> dict[str, float]:
-        """By how much the best epoch of a trial breaks each constraint, which it keeps where that is 0 or less."""
-        broken_by = {}
-        for metric, limits in self.config.search.constraints.items():
-            for side, limit in limits.items():
-                over = (best[metric] - limit) * (1 if side == "max" else -1)
-                broken_by[f"{metric} {side}"] = UNDEFINED if math.isnan(over) else over
-        return broken_by
+        best = live.logged[live.best_epoch] if state == "complete" and live.best_epoch else None
+        broken = {} if best is None else broken_by(best, self.config.search.constraints)
+        self.ledger.tell(number, state, value, note, broken)
+        self._finish(Entry(number, state, live.values, value, live.best_epoch, note, violation(broken)), live)
 
     def _finish(self, entry: Entry, live: Live) -> None:
         """All that follows from the ledger's word. The attempts go last: a kill before leaves it to be done again."""
@@ -183,18 +174,21 @@ class SweepRun:
     # ---------------------------------------------------------------- the past, and the plan
 
     def _take_up_the_past(self) -> None:
-        """Plays what the ledger holds into the pruner, and finishes what a kill left half finished."""
+        """Plays what the ledger holds into the pruner."""
         entries = self.ledger.entries()
         for entry in entries:
             for epoch, value in entry.values.items():
                 self.pruner.stop(entry.number, epoch, value)
         self._ended = {entry.number: entry for entry in entries if entry.state != "unfinished"}
-        for entry in list(self._ended.values()):
-            if Attempts(self._storage(entry.number)).current():
-                self._finish(entry, Live(entry.best_epoch, self._logged(entry.number)))
         self._unfinished = [entry.number for entry in entries if entry.state == "unfinished"]
         self.asked = len(entries)
         self._past = {entry.number: entry for entry in entries}
+
+    def _finish_the_half_finished(self) -> None:
+        """The trials that had ended when a kill came, and whose attempts are still there."""
+        for entry in list(self._ended.values()):
+            if Attempts(self._storage(entry.number)).current():
+                self._finish(entry, Live(entry.best_epoch, self._logged(entry.number)))
 
     def _preset_points(self) -> Iterator[Point]:
         """The default, then what the file wants to start with, then, for a grid, every other point of it."""

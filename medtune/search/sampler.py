@@ -1,8 +1,7 @@
 """Points of a space from Optuna's samplers, and from a grid of our own."""
 
-import itertools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSample
 from optuna.trial import FrozenTrial
 
 from medtune.config.default import Point
-from medtune.config.space import Choice, Distribution, Range, distributions, resolve
+from medtune.config.space import Choice, Distribution, distributions, resolve
 from medtune.search.whole_space import CmaEs, GaussianProcess, WholeSpace
 
 EVERYWHERE = {"qmc", "gp", "cmaes", "nsga2"}  # these need the same dimensions in every trial
@@ -81,32 +80,6 @@ def ledger_params(space: Mapping[str, Any], point: Point) -> dict[str, Any]:
         path: _labels(by_path[path])[value] if isinstance(by_path[path], Choice) else value  # type: ignore[arg-type]
         for path, value in point.items()
     }
-
-
-def grid(space: Mapping[str, Any]) -> Iterator[Point]:
-    """Every point of a space of choices and stepped ranges, once: branches that are not active do not multiply."""
-    yield from _grid(space, "")
-
-
-def _grid(space: Any, path: str) -> Iterator[Point]:
-    if isinstance(space, Choice):
-        for index, option in enumerate(space.options):
-            for below in _grid(option, f"{path}[{index}]"):
-                yield {path: index, **below}
-    elif isinstance(space, Range):
-        yield from ({path: value} for value in _steps(space))
-    elif isinstance(space, Mapping | list):
-        named = space.items() if isinstance(space, Mapping) else enumerate(space)
-        parts = [list(_grid(value, f"{path}.{key}" if path else str(key))) for key, value in named]
-        for combination in itertools.product(*parts):
-            yield {path: value for part in combination for path, value in part.items()}
-    else:
-        yield {}
-
-
-def _steps(bounds: Range) -> list[float]:
-    count = int(np.floor((bounds.high - bounds.low) / (bounds.step or 1) + 1e-9)) + 1
-    return [bounds.clip(bounds.low + index * (bounds.step or 1)) for index in range(count)]
 
 
 def _labels(choice: Choice) -> list[Any]:

@@ -8,7 +8,7 @@ from medtune.data.catalogue import describe
 from medtune.evaluation.intervals import Interval, auroc_interval
 from medtune.evaluation.metrics import probabilities
 from medtune.evaluation.pictures import logits_of_epoch
-from medtune.search.entries import Entry, State, best_entry
+from medtune.search.entries import Entry, State, best_entry, broken_by
 from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.run import DEFAULT_TRIAL
@@ -38,17 +38,19 @@ class Summary:
 
     def broken(self, entry: Entry | None) -> list[str]:
         """The constraints that a trial breaks at its best epoch, in words."""
-        numbers = self.numbers(entry)
-        return [
-            f"{metric} {numbers[metric]:.3g} is not {'at most' if side == 'max' else 'at least'} {limit:g}"
-            for metric, limits in self.config.search.constraints.items()
-            for side, limit in limits.items()
-            if numbers and not (numbers[metric] <= limit if side == "max" else numbers[metric] >= limit)
-        ]
+        numbers, constraints = self.numbers(entry), self.config.search.constraints
+        words = []
+        for name, over in broken_by(numbers, constraints).items() if numbers else ():
+            metric, side = name.split()
+            if over > 0:
+                limit = f"{'at most' if side == 'max' else 'at least'} {constraints[metric][side]:g}"  # type: ignore[index]
+                words.append(f"{metric} {numbers[metric]:.3g} is not {limit}")
+        return words
 
     def auroc(self, entry: Entry | None) -> Interval | None:
-        """The trial's validation AUROC at its best epoch, with a 95 % interval."""
-        if entry is None or entry.best_epoch is None:
+        """The trial's validation AUROC at its best epoch, with a 95 % interval; None for a cross-validated one, whose
+        AUROC is a mean over folds: the logits of several models are not on one scale."""
+        if entry is None or entry.best_epoch is None or "val/auroc_std" in self.numbers(entry):
             return None
         predictions = self.folder.predictions(entry.number)
         if predictions is None or entry.best_epoch not in predictions["epochs"]:

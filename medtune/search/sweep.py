@@ -1,20 +1,20 @@
 """A sweep from its file to its end, new or gone on with: folder, data, engine, ledger."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from medtune.config.space import Choice, Range, corners, resolve
+from medtune.config.space import Choice, Range
 from medtune.config.sweep import SweepConfig
-from medtune.config.trial import METRICS, ModelConfig
+from medtune.config.trial import METRICS
 from medtune.data.catalogue import describe
 from medtune.data.fetch import fetch
 from medtune.data.splits import Split, data_md5, load_search_splits, stratified_subset
-from medtune.models.published import WEIGHT_FILES, fetch_weights
 from medtune.search.events import Watcher
-from medtune.search.folder import FolderError, SweepFolder, write_whole
+from medtune.search.folder import FolderError, SweepFolder, refuse_a_second_sweep, write_whole
+from medtune.search.prepare import prepare
 from medtune.search.resources import Share, plan_shares
 from medtune.search.worker import Job, SearchData
 from medtune.training.device import resolve_precision
@@ -23,53 +23,34 @@ from medtune.training.seeds import trial_seed
 SECONDS_AN_HOUR = 3600
 
 
-def create_sweep(config: SweepConfig, path: Path | None = None) -> SweepFolder:
-    """A new, locked folder for a sweep, `runs/<name>` unless another is given; data and weights are fetched first."""
-    if not describe(config.data).made:
-        fetch(config.data)
-    _fetch_weights(config)
-    folder = SweepFolder.create(path or Path("runs") / config.sweep, _from_anywhere(config))
+def create_sweep(config: SweepConfig, path: Path | None = None) -> tuple[SweepFolder, SweepConfig]:
+    """A new, locked folder for a sweep, `runs/<name>` unless another is given, and the configuration as it is run.
+
+    Data and weights are fetched first. Raises FolderError where there is a sweep already, DataError, ValueError.
+    """
+    where = path or Path("runs") / config.sweep
+    refuse_a_second_sweep(where)
+    config = prepare(config)
+    folder = SweepFolder.create(where, config)
     if config.data.folder is not None:
         write_whole(folder.path / "data.md5", data_md5(config.data).encode())
-    return folder
-
-
-def _fetch_weights(config: SweepConfig) -> None:
-    """The files of all models of the space. Raises DataError where one is not to be had."""
-    models = [ModelConfig.model_validate(resolve(config.trial, pick)["model"]) for pick in corners(config.trial)]
-    for model in {(model.name, model.weights): model for model in models}.values():
-        fetch_weights(model)
-
-
-def _from_anywhere(config: SweepConfig) -> SweepConfig:
-    """The same, with paths that are right for every worker, and wherever the sweep is gone on with."""
-    trial = {**config.trial, "model": _absolute_weights(config.trial["model"])}
-    data = config.data
-    if data.folder is not None:
-        data = data.model_copy(update={"folder": str(Path(data.folder).expanduser().absolute())})
-    return config.model_copy(update={"data": data, "trial": trial})
-
-
-def _absolute_weights(space: Any) -> Any:
-    if isinstance(space, Choice):
-        return Choice(tuple(_absolute_weights(option) for option in space.options))
-    if isinstance(space, Mapping):
-        return {key: _absolute_weights(value) for key, value in space.items()}
-    names_a_file = isinstance(space, str) and space.endswith(WEIGHT_FILES)
-    return str(Path(space).expanduser().absolute()) if names_a_file else space
+    return folder, config
 
 
 def check_data(folder: SweepFolder, config: SweepConfig) -> None:
     """Raises FolderError where a folder of pictures is no longer what the sweep began with: it would be divided anew,
     and cases of the test could be among those that a model was trained on."""
+    if config.data.folder is None:
+        return
     begun_with = folder.path / "data.md5"
-    if begun_with.exists():
-        fetch(config.data)
-        if data_md5(config.data) != begun_with.read_text():
-            raise FolderError(
-                f"{config.data.folder} has changed since the sweep {folder.path} began; "
-                "bring the pictures back as they were, or start another sweep"
-            )
+    if not begun_with.exists():
+        raise FolderError(f"{folder.path} was killed while it was made; remove it, and start the sweep again")
+    fetch(config.data)
+    if data_md5(config.data) != begun_with.read_text():
+        raise FolderError(
+            f"{config.data.folder} has changed since the sweep {folder.path} began; "
+            "bring the pictures back as they were, or start another sweep"
+        )
 
 
 def reopen_sweep(path: Path, trials: int | None = None) -> tuple[SweepFolder, SweepConfig]:

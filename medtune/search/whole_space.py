@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from medtune.search.entries import best_epoch_of
+from medtune.search.entries import best_epoch_of, violation
 
 SIGMA = 0.2  # of the first generation of CMA-ES, on the scale on which every range is 0 to 1
 BEST_EPOCH = "best_epoch"  # what the driver writes down of a trial
@@ -127,7 +127,8 @@ class CmaEs(BaseSampler):
         cma = CMA(np.full(len(self.ranges), 0.5), SIGMA, bounds=scale.bounds, seed=self.seed)
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         while len(drawn := [t for t in ended if t.system_attrs.get(CMAES) == cma.generation]) >= cma.population_size:
-            ranked = sorted(drawn[: cma.population_size], key=lambda t: (violation(t), _sign(study) * t.values[0]))
+            generation = drawn[: cma.population_size]
+            ranked = sorted(generation, key=lambda t: (violation(t.constraints), _sign(study) * t.values[0]))
             cma.tell([(scale.transform(t.params), float(rank)) for rank, t in enumerate(ranked)])
         study._storage.set_trial_system_attr(trial._trial_id, CMAES, cma.generation)
         return scale.untransform(cma.ask())
@@ -149,8 +150,3 @@ def best_of(trial: FrozenTrial, direction: str) -> tuple[int | None, float]:
     epoch = trial.user_attrs.get(BEST_EPOCH) or best_epoch_of(values, direction)
     value = math.nan if epoch is None else values.get(epoch, math.nan)
     return (None, math.nan) if math.isnan(value) else (epoch, value)
-
-
-def violation(trial: FrozenTrial) -> float:
-    """By how much a trial breaks the constraints, all of them together; 0 where it has none."""
-    return sum(max(value, 0.0) for value in trial.constraints.values())

@@ -4,6 +4,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from medtune.config.trial import TrialConfig
@@ -57,8 +58,8 @@ def _run(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
     from medtune.training.device import use_threads
 
     use_threads(job.threads)
-    train, val = _on_device(data, job.device)
-    training = _training(job, train, val)
+    splits = _on_device(data, job.device)
+    training = _training(job, splits)
     attempts = Attempts(job.storage)
     last = attempts.last()
     if last is not None:
@@ -67,14 +68,14 @@ def _run(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
     for record in training.records:
         report({"epoch": record.epoch, "last": record.last, "at": 0.0, **record.values})
     while not training.finished:
-        record = training.run_epoch(val)
+        record = training.run_epoch(splits.val)
         best_epoch = training.best.epoch if training.best else None
         if not attempt.save(training.epoch, best_epoch, encode(training)):
             return
         report({"epoch": record.epoch, "last": record.last, "at": time.time(), **record.values})
 
 
-def _training(job: Job, train: Any, val: Any) -> Any:
+def _training(job: Job, splits: "_OnDevice") -> Any:
     from medtune.training.folds import CrossValidation
     from medtune.training.loop import Training
     from medtune.training.progress import Objective
@@ -85,20 +86,34 @@ def _training(job: Job, train: Any, val: Any) -> Any:
         return Training(config, job.task, job.classes, part, seed, job.precision, objective)
 
     if config.folds is None:
-        return make(train, job.seed)
-    return CrossValidation(make, config, objective, train, val, job.seed)
+        return make(splits.train, job.seed)
+    return CrossValidation(make, config, objective, splits.both, job.seed)
 
 
-_cached: tuple[str, Any] | None = None  # the data on this process's device: a worker serves one sweep
+class _OnDevice:
+    """The splits of a sweep on a device."""
+
+    def __init__(self, data: SearchData, device: str) -> None:
+        from medtune.data.batches import to_device
+
+        self.train, self.val = (to_device(split, device, data.rgb) for split in (data.train, data.val))
+
+    @cached_property
+    def both(self) -> Any:
+        """For cross-validation: made once for all trials, because it is a copy."""
+        from medtune.data.batches import join
+
+        return join(self.train, self.val)
 
 
-def _on_device(data: SearchData, device: str) -> Any:
-    from medtune.data.batches import to_device
+_cached: tuple[str, _OnDevice] | None = None  # a worker serves one sweep
 
+
+def _on_device(data: SearchData, device: str) -> _OnDevice:
     global _cached
     key = f"{data.key} on {device}"
     if _cached is None or _cached[0] != key:
-        _cached = (key, [to_device(split, device, data.rgb) for split in (data.train, data.val)])
+        _cached = (key, _OnDevice(data, device))
     return _cached[1]
 
 

@@ -1,13 +1,13 @@
 """Cross-validation as one training: a model for each fold, all of them an epoch further at a time."""
 
 from collections.abc import Callable, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 import torch
 
 from medtune.config.trial import METRICS, TrialConfig
-from medtune.data.batches import DeviceSplit, join
+from medtune.data.batches import DeviceSplit
 from medtune.data.folds import stratified_folds
 from medtune.training.loop import Training
 from medtune.training.progress import Advance, EpochRecord, Objective, Progress
@@ -26,14 +26,12 @@ class CrossValidation(Progress):
         make: Callable[[DeviceSplit, int], Training],
         config: TrialConfig,
         objective: Objective,
-        train: DeviceSplit,
-        val: DeviceSplit,
+        both: DeviceSplit,
         seed: int,
     ) -> None:
-        """`make(train, seed)` gives the training of a fold's model."""
+        """both: train and val in one. `make(train, seed)` gives the training of a fold's model."""
         assert config.folds is not None
         super().__init__(config, objective)
-        both = join(train, val)
         everyone = np.arange(len(both))
         self.cases = stratified_folds(both.labels.cpu().numpy().astype(np.int64), config.folds)
         self.held_out = [both.part(torch.from_numpy(cases)) for cases in self.cases]
@@ -44,7 +42,7 @@ class CrossValidation(Progress):
         pairs = zip(self.trainings, self.held_out, strict=True)
         advances = [training.advance(held_out, past) for training, held_out in pairs]
         values = {name: fmean(one.values[name] for one in advances) for name in advances[0].values}
-        values |= {f"{name}_std": stdev(one.values[name] for one in advances) for name in METRICS}
+        values |= {f"{name}_std": float(np.std([one.values[name] for one in advances], ddof=1)) for name in METRICS}
         values["epoch_seconds"] *= len(advances)
         order = np.argsort(np.concatenate(self.cases))
         logits = np.concatenate([one.logits for one in advances if one.logits is not None])[order]

@@ -19,7 +19,7 @@ from medtune.task import Task
 from medtune.training.averaging import average
 from medtune.training.balance import case_weights, class_weights
 from medtune.training.losses import training_loss
-from medtune.training.optimizers import build_optimizer, set_lr
+from medtune.training.optimizers import build_optimizer, make_ready, set_lr
 from medtune.training.progress import AUROC, Advance, EpochRecord, Objective, Progress
 from medtune.training.schedules import lr_factor
 from medtune.training.streams import Streams
@@ -71,7 +71,8 @@ class Training(Progress):
     def advance(self, val: DeviceSplit | None, past: Sequence[EpochRecord]) -> Advance:
         started = time.perf_counter()
         train_loss = self._train_epoch(past)
-        values = {"train/loss": train_loss, "lr": self.optimizer.param_groups[0]["lr"]}
+        group = self.optimizer.param_groups[0]
+        values = {"train/loss": train_loss, "lr": group["lr"] / group["lr_scale"]}
         logits = None if val is None else predict_logits(self.evaluated, val, self.autocast)
         if not train_loss < DIVERGED or not (logits is None or np.isfinite(logits).all()):
             raise Diverged(f"training diverged in epoch {len(past) + 1}: loss {train_loss:g}")
@@ -96,6 +97,7 @@ class Training(Progress):
     def _train_mode(self, epoch: int) -> None:
         self.model.train()
         set_trained(self.model, self.config.model, epoch)
+        make_ready(self.optimizer)
 
     def _order(self) -> Tensor:
         """The cases of an epoch, on the CPU."""

@@ -33,6 +33,18 @@ def build_optimizer(config: Optimizer, groups: Iterable[dict[str, Any]]) -> torc
             return torch.optim.RMSprop(parameters, config.lr, config.alpha, momentum=config.momentum)
 
 
+def make_ready(optimizer: torch.optim.Optimizer) -> None:
+    """Gives a momentum of zero to what has none yet: fused SGD takes no layer that begins to train beside others that
+    have one, and a first step from zero is the same."""
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            state = optimizer.state[parameter]
+            if parameter.requires_grad and state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]

@@ -22,7 +22,8 @@ class Predictions:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """`epochs`: int64 (epochs,); `logits`: float32 (epochs, cases, classes); `labels`; `cases`: int64 (cases,),
-        their indices in the validation split, or in train and then validation where both were cross-validated."""
+        their places in the validation split, or in train as it was searched on and then validation, where
+        both were cross-validated."""
         kept = list(self.logits.values())
         logits = np.stack(kept) if kept else np.zeros((0, 0, 0), np.float32)
         cases = np.arange(len(self.labels), dtype=np.int64)

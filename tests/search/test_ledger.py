@@ -11,11 +11,10 @@ import optuna
 import pytest
 
 from medtune.config.default import Point, default_point, trial_config
-from medtune.config.space import resolve
+from medtune.config.space import grid, resolve
 from medtune.config.sweep import SweepConfig
 from medtune.search.entries import Entry, State, best_entry, ranked
 from medtune.search.ledger import Ledger
-from medtune.search.sampler import grid
 
 GRID = """\
 sweep: grid

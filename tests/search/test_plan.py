@@ -6,6 +6,7 @@ from medtune.config.default import trial_config
 from medtune.search.plan import _random_points, describe_space, estimate, expected_epochs, wanted_trials
 from medtune.search.resources import Share
 from medtune.search.sweep import longest
+from medtune.training.loop import Training
 
 
 def test_the_space_in_words(tiny: Any) -> None:
@@ -73,3 +74,12 @@ def test_an_estimate_is_from_timed_batches(tiny: Any) -> None:
     assert 8 < one.expected < one.at_most
     assert one.at_most - 8 == pytest.approx(one.an_epoch * 3 * 5)
     assert two.at_most - 8 == pytest.approx(two.an_epoch * 3 * 5 / 2)
+
+
+def test_a_cross_validation_trains_on_every_case_once_for_each_other_fold(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Training, "time_batches", lambda training, count: (1.0, 100))
+    share = Share("cpu", 1, 0.0, 1)
+    plain, folded = (estimate(tiny.config(f"trial.folds={folds}"), share).an_epoch for folds in ("null", 5))
+    assert plain == pytest.approx((60 + 120 / 3) / 100) and folded == pytest.approx((60 + 120) * (4 + 1 / 3) / 100)

@@ -10,6 +10,7 @@ import optuna
 import pytest
 import torch
 
+from medtune.cli.progress import Progress
 from medtune.config.default import default_point, trial_config
 from medtune.data.batches import to_device
 from medtune.models.build import empty_model
@@ -493,7 +494,7 @@ class TestTidying:
         with killed_in(SweepRun, name, call=2):  # of the second trial
             tiny.run(tiny.open(folder))
         assert tiny.entries(folder)[1].state in ("complete", "pruned")
-        run = tiny.open(folder, seen)
+        run = tiny.open(folder, seen, Progress("val/auroc", "max"))
         assert folder.predictions(1) is not None and Attempts(str(folder.trial(1))).current() == 0
         assert [event.number for event in seen.ended()] == [1], "those who watch hear of its end"
         assert seen.ended()[0].best["val/auroc"] == tiny.entries(folder)[1].value

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from medtune.config.default import default_point, trial_config
-from medtune.config.space import Choice, Range
-from medtune.search.sampler import build_sampler, grid, ledger_params, optuna_distribution
+from medtune.config.space import Choice, Range, grid
+from medtune.search.sampler import build_sampler, ledger_params, optuna_distribution
 
 R1 = """\
 sweep: r1

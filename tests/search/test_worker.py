@@ -149,7 +149,8 @@ def test_on_the_cpu_there_is_one_copy_of_the_data(data: SearchData) -> None:
     read_only = data.train.images.copy()
     read_only.flags.writeable = False  # as Ray's object store has it
     shared = SearchData("any", replace(data.train, images=read_only), data.val)
-    train, val = worker._on_device(shared, "cpu")
+    splits = worker._on_device(shared, "cpu")
+    train, val = splits.train, splits.val
     assert np.shares_memory(train.images.numpy(), read_only) and np.shares_memory(
         train.labels.numpy(), data.train.labels
     )

@@ -1,6 +1,7 @@
 """Cross-validation: every case is held out once, the folds go in lockstep, and a checkpoint has all of it."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from medtune.config.trial import TrialConfig
-from medtune.data.batches import DeviceSplit
+from medtune.data.batches import DeviceSplit, join
 from medtune.evaluation.metrics import evaluate
 from medtune.training.checkpoint import decode, encode
 from medtune.training.folds import CrossValidation
@@ -27,7 +28,7 @@ def cross_validation(make_split: Splits, task: str = "binary", seed: int = 0, **
     def make(part: DeviceSplit, seed: int) -> Training:
         return Training(config, task, 2 if task == "binary" else 4, part, seed)  # type: ignore[arg-type]
 
-    return CrossValidation(make, config, AUROC, train, val, seed)
+    return CrossValidation(make, config, AUROC, join(train, val), seed)
 
 
 def values(run: CrossValidation) -> list[dict[str, float]]:
@@ -96,3 +97,12 @@ def test_patience_is_that_of_the_mean(make_split: Splits, monkeypatch: pytest.Mo
     while not run.finished:
         run.run_epoch(None)
     assert run.epoch == 4 and run.best is not None and run.best.epoch == 2
+
+
+def test_a_class_that_a_fold_lacks_leaves_the_metric_undefined(make_split: Splits) -> None:
+    run = cross_validation(make_split, folds=5)
+    for held_out in run.held_out[:1]:
+        held_out.labels.zero_()
+    values = run.run_epoch(None).values
+    assert math.isnan(values["val/auroc"]) and math.isnan(values["val/auroc_std"])
+    assert math.isfinite(values["val/loss_std"])

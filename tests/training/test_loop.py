@@ -205,6 +205,14 @@ def test_the_lr_of_the_configuration_follows_the_schedule(make_training: Trainin
     assert [record.values["lr"] for record in run(training, None)] == pytest.approx([0.02, 0.02, 0.002, 0.0002])
 
 
+def test_the_lr_that_is_told_is_that_of_the_head(make_training: Trainings) -> None:
+    keys: dict[str, Any] = {
+        "model": {"name": "smallcnn", "backbone_lr": 0.1},
+        "optimizer": {"name": "adam", "lr": 0.02},
+    }
+    assert make_training(**keys).run_epoch(None).values["lr"] == pytest.approx(0.02)
+
+
 def test_an_lr_of_next_to_nothing_changes_next_to_nothing(make_training: Trainings) -> None:
     training = make_training(optimizer={"name": "adam", "lr": 1e-12})
     before = [parameter.detach().clone() for parameter in training.model.parameters()]
@@ -271,8 +279,10 @@ def test_the_running_mean_is_what_is_validated(make_training: Trainings, make_sp
     assert not np.array_equal(mean, predict_logits(training.model, val, training.autocast))
 
 
-def test_layers_train_from_their_epoch_on(make_training: Trainings) -> None:
-    training = make_training(epochs=3, model={"name": "smallcnn", "finetune": {"2": 1, "1": 3}})
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
+def test_layers_train_from_their_epoch_on(make_training: Trainings, optimizer: str) -> None:
+    model = {"name": "smallcnn", "finetune": {"2": 1, "1": 3}}
+    training = make_training(epochs=3, model=model, optimizer={"name": optimizer})
     blocks = [next(training.model.backbone[index].parameters()) for index in range(3)]
     moved = []
     for _ in range(3):

@@ -1,0 +1,75 @@
+"""What must be there before a sweep starts: its data, its weights, its layers, and paths that hold everywhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medtune.config.space import Choice, corners, grid, resolve
+from medtune.config.sweep import SweepConfig
+from medtune.config.trial import ModelConfig
+from medtune.data.catalogue import describe
+from medtune.data.fetch import fetch
+from medtune.models.published import WEIGHT_FILES, fetch_weights
+
+
+def prepare(config: SweepConfig) -> SweepConfig:
+    """Fetches data and weights. The configuration with paths that are right for every worker, and wherever the sweep is
+    gone on with. Raises DataError where something is not to be had, ValueError where a model has no such layer."""
+    config = _from_anywhere(config)
+    if config.data.folder is not None or not describe(config.data).made:
+        fetch(config.data)
+    for model in _pretrained(config.trial["model"]):
+        fetch_weights(model)
+    _check_layers(config)
+    return config
+
+
+def _pretrained(space: Any) -> list[ModelConfig]:
+    """Every model of a space with every weights that it may have."""
+    reduced = _only(space, ("name", "weights"))
+    return [ModelConfig.model_validate(resolve(reduced, lambda path, _, at=at: at[path])) for at in grid(reduced)]  # type: ignore[misc]
+
+
+def _only(space: Any, keys: tuple[str, ...]) -> Any:
+    if isinstance(space, Choice):
+        return Choice(tuple(_only(option, keys) for option in space.options))
+    return {key: space[key] for key in keys if key in space}
+
+
+def _check_layers(config: SweepConfig) -> None:
+    """Builds, without weights, the models of which only some layers train, because torch knows their names alone."""
+    models = [ModelConfig.model_validate(resolve(config.trial, pick)["model"]) for pick in corners(config.trial)]
+    partly = {(model.name, repr(model.finetune)): model for model in models if not isinstance(model.finetune, str)}
+    if not partly:
+        return
+    from medtune.models.build import empty_model
+    from medtune.models.finetune import set_trained
+
+    channels = 3 if config.data.as_rgb else describe(config.data).channels
+    for model in partly.values():
+        set_trained(empty_model(model, channels, 2, config.data.side), model, epoch=1)
+
+
+def _from_anywhere(config: SweepConfig) -> SweepConfig:
+    data, search = config.data, config.search
+    paths = {key: _absolute(path) for key in ("folder", "root") if (path := getattr(data, key)) is not None}
+    entries = tuple(_absolute_weights(entry) for entry in search.start_with)
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update=paths),
+            "trial": _absolute_weights(config.trial),
+            "search": search.model_copy(update={"start_with": entries}),
+        }
+    )
+
+
+def _absolute_weights(space: Any) -> Any:
+    if isinstance(space, Choice):
+        return Choice(tuple(_absolute_weights(option) for option in space.options))
+    if isinstance(space, Mapping):
+        return {key: _absolute_weights(value) for key, value in space.items()}
+    return _absolute(space) if isinstance(space, str) and space.endswith(WEIGHT_FILES) else space
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
