@@ -40,7 +40,8 @@ ROOMS = {
     "optuna": {"search/ledger.py", "search/sampler.py", "search/whole_space.py"},
     "mlflow": {f"tracking/{path.name}" for path in (HOUSE / "medtune" / "tracking").glob("*.py")},
 }
-OPENERS = {"unseal.py", "data/splits.py"}  # who may name the function that opens the sealed test
+# who may name the function that opens the sealed test; the audit shows it to people and asks no model
+OPENERS = {"unseal.py", "data/splits.py", "data/audit.py"}
 SWEEPS = sorted((HOUSE / "sweeps").glob("*.yaml"))
 REAL_DATA = HOUSE.parent / "shared" / "data"
 
@@ -87,6 +88,15 @@ class TestTheSealedTest:
             names |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
             opens = "load_sealed_test" in names or any(name.endswith("load_sealed_test") for name in imported(path))
             assert not opens or where(path) in OPENERS, path
+
+    def test_the_audit_is_called_by_its_verb_alone_and_knows_no_model(self) -> None:
+        rooms = ("data/audit.py", "data/repeats.py", "data/twins.py", "data/prevalence.py", "evaluation/audit_page.py")
+        for path in MODULES:
+            names = imported(path)
+            calls = any(name.startswith("medtune.data.audit") for name in names)
+            assert not calls or where(path) in ("cli/data.py", *rooms), path
+            models = ("torch", "medtune.models", "medtune.training", "medtune.search")
+            assert where(path) not in rooms or not any(name.startswith(models) for name in names), path
 
     def test_and_no_worker_imports_the_unsealing(self) -> None:
         for room in ("search", "training", "data", "evaluation", "models", "config"):

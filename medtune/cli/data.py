@@ -103,6 +103,48 @@ def import_(
         print_json({**about, "data": sweep_file_data(reading)})
 
 
+@data_app.command()
+def audit(
+    name: Annotated[str, typer.Argument(help="a data set, or a folder of pictures", show_default=False)],
+    size: Annotated[
+        int | None, typer.Option(help="pixels a side; 28, and 64 for a folder, unless given", show_default=False)
+    ] = None,
+    root: Root = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="a class of a folder that is left out")] = None,
+    split: Annotated[str, typer.Option(help="of a folder: train, val and test in proportion")] = "0.7,0.15,0.15",
+    out: Annotated[
+        Path | None, typer.Option(help="the folder to write; audits/NAME-SIZE unless given", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Look at all of a data set, test too, with no model: counts, values, twins, shifts; write a page."""
+    from medtune.cli.text import print_json
+    from medtune.config.sweep import MEDMNIST, PHANTOMS
+    from medtune.data.audit import all_splits
+    from medtune.data.audit import audit as audit_data
+    from medtune.evaluation.audit_page import findings, write_audit
+
+    if name not in (*MEDMNIST, *PHANTOMS) and Path(name).is_dir():
+        options = {"exclude": tuple(exclude or ()), "split": _proportions(split)}
+        data = Data.model_validate({"folder": name, "size": 64 if size is None else size, **options})
+    else:
+        data = _data(name, 28 if size is None else size, root)
+    splits = all_splits(data)
+    found = audit_data(data, splits)
+    folder = out or Path("audits") / f"{data.title}-{data.size}"
+    write_audit(found, splits, folder)
+    told = sys.stderr if json else sys.stdout
+    cases = ", ".join(f"{split} {of.cases:,}" for split, of in found.splits.items())
+    print(f"{found.name}: {found.task}, {found.side} px, {cases}", file=told)
+    for line in findings(found):
+        print(f"found    {line}", file=told)
+    for trap in found.traps:
+        print(f"beware   {trap}", file=told)
+    print(f"page     {folder / 'audit.html'}", file=told)
+    if json:
+        print_json({"folder": str(folder), **asdict(found)})
+
+
 def _proportions(text: str) -> tuple[float, float, float]:
     from medtune.data import DataError
 

@@ -118,6 +118,23 @@ class TestImport:
         assert code == 2 and out == "" and message in err and "Traceback" not in err
 
 
+@pytest.mark.usefixtures("cache")
+def test_audit_of_a_set_and_of_a_folder(
+    medtune: Call, make_pictures: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = medtune("data", "audit", "phantom-binary")
+    assert code == 0 and "found    0 groups of identical images" in out and "beware   Made by a program" in out
+    assert (tmp_path / "audits" / "phantom-binary-28" / "audit.html").exists()
+    folder = make_pictures({"a": 9, "b": 8, "rash": 1})
+    code, out, err = medtune("data", "audit", folder, "--exclude", "rash", "--out", tmp_path / "own", "--json")
+    told = json.loads(out.splitlines()[-1])
+    assert code == 0 and told["folder"] == str(tmp_path / "own") and "found " in err
+    assert told["classes"] == ["a", "b"] and told["side"] == 64 and (tmp_path / "own" / "audit.json").exists()
+    code, out, err = medtune("data", "audit", "brestmnist")
+    assert code == 2 and out == "" and "no such data set" in err
+
+
 def test_fetch_verifies_what_is_there(medtune: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "breastmnist.npz").write_bytes(b"no such file")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
