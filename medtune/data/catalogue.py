@@ -54,6 +54,7 @@ _TRAPS: dict[str, tuple[str, ...]] = {
         "Label 1 is normal or benign, 0 is malignant: sensitivity for cancer is the specificity of label 1.",
         "Always answering label 1 has an accuracy of .731 on test.",
         "Seeds alone move the test AUROC of a ResNet-18 between .889 and .917, and val has only 78 cases.",
+        "A third of val and of test has a near twin in train: `medtune data audit breastmnist` shows them.",
     ),
     "tissuemnist": ("The sources are 32 px a side: the larger sizes hold no more detail.",),
     "organamnist": _ORGAN_TRAPS,
