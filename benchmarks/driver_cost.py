@@ -68,7 +68,7 @@ def sweep(trials: int, out: Path) -> tuple[float, float, float, int]:
         ledger = Ledger(folder.ledger, folder.sweep_id, config)
         pruner = build_pruner(config.pruning, "max", EPOCHS)
         jobs = JobMaker(config, share)
-        run = SweepRun(folder, config, ledger, pruner, jobs, data.val.labels, [tracker.watcher()])
+        run = SweepRun(folder, config, ledger, pruner, jobs, [tracker.watcher()])
         started, used = time.perf_counter(), time.process_time()
         engine.run_trials(run, data, share, do_nothing)
         wall, driver = time.perf_counter() - started, time.process_time() - used
@@ -85,7 +85,7 @@ def tpe_alone(trials: int, out: Path) -> float:
     study = optuna.create_study(direction="maximize")
     generator, used = np.random.default_rng(0), time.process_time()
     for number in range(trials):
-        study.sampler = build_sampler("tpe", 0, number)
+        study.sampler = build_sampler("tpe", 0, number, space)
         trial = study.ask()
         suggest(trial, space, "tpe")
         study.tell(trial, generator.uniform())
