@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medtune.config.sweep import SIZES, Data
+from medtune.config.sweep import MEDMNIST, PHANTOMS, SIZES, Data
 
 data_app = typer.Typer(no_args_is_help=True, help="The data sets.")
 
@@ -33,10 +33,9 @@ def info(
     name: Annotated[str, typer.Argument(help="a data set, or a folder that was imported", show_default=False)],
 ) -> None:
     """What is known of a data set: classes, sizes, hashes, licence, traps; of a folder, what its imports found."""
-    from medtune.config.sweep import MEDMNIST, PHANTOMS
     from medtune.data.catalogue import dataset_info
 
-    if name not in (*MEDMNIST, *PHANTOMS) and Path(name).is_dir():
+    if _is_folder(name):
         return _print_readings(Path(name))
     found = dataset_info(name)
     cases = ", ".join(f"{split} {count}" for split, count in found.cases.items())
@@ -119,12 +118,11 @@ def audit(
 ) -> None:
     """Look at all of a data set, test too, with no model: counts, values, twins, shifts; write a page."""
     from medtune.cli.text import print_json
-    from medtune.config.sweep import MEDMNIST, PHANTOMS
     from medtune.data.audit import all_splits
     from medtune.data.audit import audit as audit_data
     from medtune.evaluation.audit_page import findings, write_audit
 
-    if name not in (*MEDMNIST, *PHANTOMS) and Path(name).is_dir():
+    if _is_folder(name):
         options = {"exclude": tuple(exclude or ()), "split": _proportions(split)}
         data = Data.model_validate({"folder": name, "size": 64 if size is None else size, **options})
     else:
@@ -143,6 +141,11 @@ def audit(
     print(f"page     {folder / 'audit.html'}", file=told)
     if json:
         print_json({"folder": str(folder), **asdict(found)})
+
+
+def _is_folder(name: str) -> bool:
+    """Whether a folder of pictures is meant; a data set of that name comes first."""
+    return name not in (*MEDMNIST, *PHANTOMS) and Path(name).is_dir()
 
 
 def _proportions(text: str) -> tuple[float, float, float]:

@@ -23,9 +23,11 @@ COLOURS = {"complete": "green", "pruned": "yellow", "failed": "red", "unfinished
 class Row:
     """A trial as the table shows it."""
 
-    def __init__(self, number: int, state: str = "running", epoch: int = 0, value: float = math.nan) -> None:
-        self.number, self.state, self.epoch, self.value = number, state, epoch, value
-        self.swept, self.violation = "", 0.0
+    def __init__(
+        self, number: int, state: str = "running", epoch: int = 0, value: float = math.nan, violation: float = 0.0
+    ) -> None:
+        self.number, self.state, self.epoch, self.value, self.violation = number, state, epoch, value, violation
+        self.swept = ""
 
 
 class Progress(Watcher):
@@ -41,9 +43,7 @@ class Progress(Watcher):
     def opened(self, wanted: int, past: Sequence[Entry]) -> None:
         self.wanted = wanted
         ended = [entry for entry in past if entry.state != "unfinished"]
-        self.rows = {e.number: Row(e.number, e.state, e.best_epoch or 0, e.value) for e in ended}
-        for entry in ended:
-            self.rows[entry.number].violation = entry.violation
+        self.rows = {e.number: Row(e.number, e.state, e.best_epoch or 0, e.value, e.violation) for e in ended}
         self.ended_before = len(ended)
 
     @property

@@ -1,8 +1,11 @@
 """One picture to an array: decoded, upright, of 8 bits, a square of the wanted size."""
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +51,7 @@ def read_picture(path: Path, size: int) -> Picture:
         raise Unreadable(str(error).partition("\n")[0] or type(error).__name__) from error
     return Picture(
         image=np.asarray(_square(Image.fromarray(_eight_bits(values)), size)),
-        digest=hashlib.blake2b(repr(values.shape).encode() + values.tobytes(), digest_size=16).digest(),
+        digest=pixel_digest(values),
         enlarged=min(values.shape[:2]) < size,
         dark=values.dtype != np.uint8 and int(values.max()) < TWELVE_BITS,
     )
@@ -96,3 +99,16 @@ def _square(image: Image.Image, size: int) -> Image.Image:
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     return image.resize((size, size), FILTER, box=(left, top, left + side, top + side))
+
+
+def pixel_digest(image: npt.NDArray[Any]) -> bytes:
+    """Equal for images of one shape whose pixels are identical."""
+    return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
+
+
+def repeated(keys: Iterable[bytes]) -> list[list[int]]:
+    """Groups of the numbers whose keys are equal, in ascending order."""
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for number, key in enumerate(keys):
+        alike[key].append(number)
+    return [group for group in alike.values() if len(group) > 1]

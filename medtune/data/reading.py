@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from medtune.data import SPLITS, DataError, SplitName
 from medtune.data.division import divide
 from medtune.data.listing import Listing
-from medtune.data.pictures import Bytes, Picture, Unreadable, read_picture
+from medtune.data.pictures import Bytes, Picture, Unreadable, read_picture, repeated
 
 NAMED = 10  # of the things that are wrong, or doubtful
 Report = Callable[[int, int], None]  # pictures so far, pictures in all
@@ -131,10 +130,7 @@ def _with_channels(image: Bytes, channels: int) -> Bytes:
 
 
 def _twins(listing: Listing, pictures: Sequence[Picture], splits: Sequence[SplitName]) -> dict[str, Twins]:
-    alike: dict[bytes, list[int]] = defaultdict(list)
-    for index, picture in enumerate(pictures):
-        alike[picture.digest].append(index)
-    groups = [group for group in alike.values() if len(group) > 1]
+    groups = repeated(picture.digest for picture in pictures)
     labels = [file.label for file in listing.files]
     return {
         "pictures": _told(listing, groups),

@@ -5,8 +5,6 @@ pixels agree. The hash finds candidates fast; the agreement decides. Both look a
 image, so that what a turned image has in its corners does not matter.
 """
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,7 +15,7 @@ from PIL import Image
 from scipy.fft import dctn
 from scipy.ndimage import rotate
 
-from medtune.data.pictures import FILTER, Bytes
+from medtune.data.pictures import FILTER, Bytes, pixel_digest, repeated
 
 SIDE = 32  # pixels a side of what is hashed and compared
 HASHED_TURNS = (-5.0, -2.5, 0.0, 2.5, 5.0)  # degrees: one hash each, so that a turn between them changes few bits
@@ -59,10 +57,7 @@ class NearTwins:
 
 def exact_twins(images: Sequence[Bytes]) -> list[list[int]]:
     """Groups of images whose pixels are identical, as numbers in ascending order. images: of uint8, any shapes."""
-    alike: dict[bytes, list[int]] = defaultdict(list)
-    for number, image in enumerate(images):
-        alike[hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()].append(number)
-    return [group for group in alike.values() if len(group) > 1]
+    return repeated(pixel_digest(image) for image in images)
 
 
 def small_grey(images: Bytes) -> Floats32:

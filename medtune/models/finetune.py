@@ -31,12 +31,14 @@ def trained_from(finetune: Finetune, epoch: int) -> str | tuple[str, ...]:
     """What trains in an epoch, counted from 1: `all`, `head`, or the layers from each of which on all trains."""
     if isinstance(finetune, str):
         return finetune
-    begun = (str(since) if layer == "from" else layer for layer, since in finetune.items() if _begun(since, epoch))
-    return tuple(begun) or "head"
+    return tuple(layer for layer, since in _begins(finetune) if since <= epoch) or "head"
 
 
-def _begun(since: str | int, epoch: int) -> bool:
-    return isinstance(since, str) or since <= epoch
+def _begins(finetune: Finetune) -> list[tuple[str, int]]:
+    """The layers that are named, with the epoch from which each and all that follows it trains."""
+    if isinstance(finetune, str):
+        return []
+    return [(since, 1) if isinstance(since, str) else (layer, since) for layer, since in finetune.items()]
 
 
 def set_trained(model: Classifier, config: ModelConfig, epoch: int) -> None:
@@ -48,7 +50,7 @@ def set_trained(model: Classifier, config: ModelConfig, epoch: int) -> None:
     if config.finetune == "all":
         return
     names = [name for name, _ in model.backbone.named_parameters()]
-    starts = {layer: _start(model.backbone, names, layer) for layer in _named(config.finetune)}
+    starts = {layer: _start(model.backbone, names, layer) for layer, _ in _begins(config.finetune)}
     now = trained_from(config.finetune, epoch)
     first = len(names) if now == "head" else min(starts[layer] for layer in now)
     for index, parameter in enumerate(model.backbone.parameters()):
@@ -59,12 +61,6 @@ def set_trained(model: Classifier, config: ModelConfig, epoch: int) -> None:
         own = list(module.parameters(recurse=False))
         if getattr(module, "running_mean", None) is not None and own and not any(p.requires_grad for p in own):
             module.eval()
-
-
-def _named(finetune: Finetune) -> list[str]:
-    if isinstance(finetune, str):
-        return []
-    return [str(since) if layer == "from" else layer for layer, since in finetune.items()]
 
 
 def _start(backbone: nn.Module, names: Sequence[str], layer: str) -> int:
