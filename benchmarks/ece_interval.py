@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from medtune.evaluation.intervals import Interval, ece_interval
+from medtune.evaluation.ece_interval import ece_interval
+from medtune.evaluation.intervals import Interval
 from medtune.evaluation.metrics import BINS, bin_of, ece
 
 Array = NDArray[np.float64]

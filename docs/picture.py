@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medtune.data.catalogue import describe
-from medtune.evaluation.pictures import draw_predictions
+from medtune.figures.trial import draw_predictions
 from medtune.search.folder import SweepFolder
 from medtune.search.summary import Summary
 

@@ -10,8 +10,8 @@ from medtune.config.sweep import SweepConfig
 from medtune.config.trial import TrialConfig
 from medtune.data import SPLITS
 from medtune.data.batches import DeviceSplit, join, to_device
-from medtune.evaluation.curves import CURVES, curves_figure
 from medtune.evaluation.metrics import evaluate
+from medtune.figures.curves import CURVES, curves_figure
 from medtune.retrain import Plan, new_training, retrained_models
 from medtune.search.folder import FolderError, SweepFolder, to_json
 from medtune.search.ledger import Ledger

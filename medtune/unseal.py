@@ -13,7 +13,8 @@ from medtune.config.sweep import Data, SweepConfig
 from medtune.data import SplitName
 from medtune.data.batches import to_device
 from medtune.data.splits import Split, load_sealed_test, load_search_splits
-from medtune.evaluation.intervals import Interval, accuracy_interval, auroc_interval, ece_interval, ece_of_perfect
+from medtune.evaluation.ece_interval import ece_interval, ece_of_perfect
+from medtune.evaluation.intervals import accuracy_interval, auroc_interval
 from medtune.evaluation.metrics import evaluate, probabilities
 from medtune.evaluation.official import official_name, write_official
 from medtune.retrain import load_model, retrained_models
@@ -68,17 +69,13 @@ def measure_logits(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[s
     shown, generator = probabilities(logits, task), np.random.default_rng(BOOTSTRAP_SEED)
     plain = evaluate(logits, labels, task)
     return {
-        "auroc": _interval(auroc_interval(shown, labels, task)),
-        "accuracy": _interval(accuracy_interval(shown, labels, task)),
-        "ece": _interval(ece_interval(shown, labels, task, generator)),
+        "auroc": auroc_interval(shown, labels, task).as_json(),
+        "accuracy": accuracy_interval(shown, labels, task).as_json(),
+        "ece": ece_interval(shown, labels, task, generator).as_json(),
         "ece_if_perfect": ece_of_perfect(shown, task, generator),
         "brier": plain["brier"],
         "nll": plain["loss"],
     }
-
-
-def _interval(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
 def _over_seeds(measured: list[dict[str, Any]]) -> dict[str, Any]:

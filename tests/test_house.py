@@ -90,7 +90,7 @@ class TestTheSealedTest:
             assert not opens or where(path) in OPENERS, path
 
     def test_the_audit_is_called_by_its_verb_alone_and_knows_no_model(self) -> None:
-        rooms = ("data/audit.py", "data/repeats.py", "data/twins.py", "data/prevalence.py", "evaluation/audit_page.py")
+        rooms = ("data/audit.py", "data/repeats.py", "data/twins.py", "data/prevalence.py", "report/audit.py")
         for path in MODULES:
             names = imported(path)
             calls = any(name.startswith("medtune.data.audit") for name in names)

@@ -120,7 +120,7 @@ def audit(
     from medtune.cli.text import print_json
     from medtune.data.audit import all_splits
     from medtune.data.audit import audit as audit_data
-    from medtune.evaluation.audit_page import findings, write_audit
+    from medtune.report.audit import findings, write_audit
 
     if _is_folder(name):
         options = {"exclude": tuple(exclude or ()), "split": _proportions(split)}

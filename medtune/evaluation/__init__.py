@@ -1,1 +1,1 @@
-"""From logits and labels to numbers and pictures; knows nothing of torch, Ray, Optuna or MLflow."""
+"""From logits and labels to numbers; knows nothing of torch, Ray, Optuna or MLflow."""

@@ -1,8 +1,8 @@
 """Logits and labels to numbers: AUROC, accuracy, NLL, ECE and Brier for the four tasks.
 
 AUROC and accuracy are those of `medmnist.Evaluator` to the last bits. Shapes throughout: logits and probabilities are
-(cases, classes), where binary has two columns; labels are integers, (cases,), or (cases, labels) of 0 and 1 for
-multilabel. Everything is computed in float64.
+(cases, classes), where binary has two columns; labels are integers, (cases,) or (cases, 1), or (cases, labels)
+of 0 and 1 for multilabel. Everything is computed in float64.
 """
 
 import math
@@ -22,12 +22,15 @@ BINS = 15
 _INNER_EDGES = np.linspace(0, 1, BINS + 1)[1:-1]
 
 
-def check_shapes(scores: Floats, labels: Integers, task: Task) -> None:
-    """Raise ValueError unless `scores` (cases, classes) and `labels` fit together and the labels are in range.
+def check_shapes(scores: Floats, labels: Integers, task: Task) -> Integers:
+    """The labels as everything here wants them. Raises ValueError unless `scores` (cases, classes) and they fit
+    together and they are in range.
 
-    Labels of shape (cases, 1) are refused rather than squeezed: compared with (cases,) they broadcast to
-    (cases, cases) without a word, and an accuracy or ECE computed from that looks like a number.
+    Labels of shape (cases, 1) become (cases,): compared with (cases,) they would broadcast to (cases, cases) without a
+    word, and an accuracy or ECE computed from that looks like a number.
     """
+    if task != "multilabel" and labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if scores.ndim != 2 or scores.shape[0] == 0 or (task == "binary" and scores.shape[1] != 2):
         raise ValueError(f"scores of shape {scores.shape}: (cases, {2 if task == 'binary' else 'classes'}) is needed")
     wanted = scores.shape if task == "multilabel" else scores.shape[:1]
@@ -38,6 +41,7 @@ def check_shapes(scores: Floats, labels: Integers, task: Task) -> None:
     highest = 1 if task == "multilabel" else scores.shape[1] - 1
     if labels.min() < 0 or labels.max() > highest:
         raise ValueError(f"labels from {labels.min()} to {labels.max()}: they must lie in 0..{highest}")
+    return labels
 
 
 def check_range(probabilities: Floats) -> None:
@@ -47,10 +51,11 @@ def check_range(probabilities: Floats) -> None:
         raise ValueError("probabilities must lie in 0..1 (were logits given, or is there a NaN?)")
 
 
-def check_probabilities(probabilities: Floats, labels: Integers, task: Task) -> None:
-    """Raise ValueError as `check_shapes` and `check_range` do."""
-    check_shapes(probabilities, labels, task)
+def check_probabilities(probabilities: Floats, labels: Integers, task: Task) -> Integers:
+    """The labels as `check_shapes` gives them. Raises ValueError as it and `check_range` do."""
+    labels = check_shapes(probabilities, labels, task)
     check_range(probabilities)
+    return labels
 
 
 def probabilities(logits: Floats, task: Task) -> NDArray[np.float64]:
@@ -95,7 +100,7 @@ def _auroc(scores: Floats, positive: NDArray[np.bool_]) -> float:
 
 def auroc_per_class(probabilities: Floats, labels: Integers, task: Task) -> NDArray[np.float64]:
     """AUROC of each class against the rest, or of each label; (1,) for binary. NaN where a class has none or all."""
-    check_probabilities(probabilities, labels, task)
+    labels = check_probabilities(probabilities, labels, task)
     return np.array([_auroc(*problem) for problem in zip(*one_vs_rest(probabilities, labels, task), strict=True)])
 
 
@@ -125,7 +130,7 @@ def why_undefined(labels: Integers, classes: int, task: Task) -> str | None:
 
 def accuracy(probabilities: Floats, labels: Integers, task: Task) -> float:
     """Share of right cases: argmax, or for multilabel the share of right labels when each is cut at > 0.5."""
-    check_probabilities(probabilities, labels, task)
+    labels = check_probabilities(probabilities, labels, task)
     return float(correct(probabilities, labels, task).mean())
 
 
@@ -168,7 +173,7 @@ def ece(probabilities: Floats, labels: Integers, task: Task) -> float:
     Multilabel: the mean over labels of the ECE of the positive class. It is biased upwards on few cases: show
     `intervals.ece_of_perfect` beside it.
     """
-    check_probabilities(probabilities, labels, task)
+    labels = check_probabilities(probabilities, labels, task)
     confidence, outcome = confidences(probabilities, labels, task)
     # n_b |mean confidence - mean outcome| is the absolute sum of differences, so no bin is divided by its count
     gaps = np.bincount(cell_of(confidence).ravel(), weights=(confidence - outcome).ravel())
@@ -181,7 +186,7 @@ def brier(probabilities: Floats, labels: Integers, task: Task) -> float:
     Multi-class and ordinal: squared error summed over the classes, 0..2. Binary: of class 1 only, 0..1, which is half
     of Brier's sum and what scikit-learn gives. Multilabel: the mean over labels of the positive class, 0..1.
     """
-    check_probabilities(probabilities, labels, task)
+    labels = check_probabilities(probabilities, labels, task)
     if task == "multilabel":
         return float(np.square(probabilities - labels).mean())
     if task == "binary":
@@ -196,7 +201,7 @@ def nll(logits: Floats, labels: Integers, task: Task) -> float:
 
     From the logits, and so never infinite for finite ones. NaN logits give NaN.
     """
-    check_shapes(logits, labels, task)
+    labels = check_shapes(logits, labels, task)
     logits = logits.astype(np.float64)
     if task == "multilabel":
         return float(np.logaddexp(0, np.where(labels == 1, -logits, logits)).mean())
@@ -210,7 +215,7 @@ def evaluate(logits: Floats, labels: Integers, task: Task) -> dict[str, float]:
     All NaN when a logit is not finite, so that the caller sees a diverged trial and not an exception; `auroc` alone is
     NaN when a class is missing. Raises ValueError when shapes or labels are wrong.
     """
-    check_shapes(logits, labels, task)
+    labels = check_shapes(logits, labels, task)
     if not np.isfinite(logits).all():
         return dict.fromkeys(METRICS, math.nan)
     predicted = probabilities(logits, task)

@@ -37,7 +37,7 @@ def official_metrics(probabilities: Floats, labels: Integers, task: Task) -> tup
     """AUC and ACC by the package's own functions, so that the last digit of a file's name is the package's too."""
     from medmnist.evaluator import getACC, getAUC  # the package takes seconds, and imports torch
 
-    check_probabilities(probabilities, labels, task)
+    labels = check_probabilities(probabilities, labels, task)
     undefined = why_undefined(labels, probabilities.shape[1], task)
     auc = math.nan if undefined else float(getAUC(labels, probabilities, _TASKS[task]))
     return auc, float(getACC(labels, probabilities, _TASKS[task]))

@@ -7,11 +7,11 @@ from medtune.config.sweep import SweepConfig
 from medtune.data.catalogue import describe
 from medtune.evaluation.intervals import Interval, auroc_interval
 from medtune.evaluation.metrics import probabilities
-from medtune.evaluation.pictures import logits_of_epoch
 from medtune.search.entries import Entry, State, best_entry, broken_by
 from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.run import DEFAULT_TRIAL
+from medtune.training.predictions import logits_of_epoch
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "unfinished")
 

@@ -23,7 +23,7 @@ from filelock import FileLock
 from medtune.config.sweep import SweepConfig
 from medtune.data.catalogue import describe
 from medtune.data.splits import data_md5
-from medtune.evaluation.pictures import draw_predictions
+from medtune.figures.trial import draw_predictions
 from medtune.search.folder import SweepFolder, write_whole
 from medtune.tracking.server import default_artifacts, tracking_uri, without_password
 from medtune.tracking.spool import SWEEP, Line, read_from

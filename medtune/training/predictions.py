@@ -1,5 +1,7 @@
 """The validation logits of a trial: of every epoch while they are small, of the best one otherwise."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 LIMIT = 2_000_000  # bytes a trial
@@ -37,3 +39,11 @@ class Predictions:
     def restore(self, epochs: np.ndarray, logits: np.ndarray, labels: np.ndarray, cases: np.ndarray) -> None:
         self.logits = dict(zip((int(epoch) for epoch in epochs), logits, strict=True))
         self.labels = labels
+
+
+def logits_of_epoch(predictions: Mapping[str, np.ndarray], epoch: int) -> np.ndarray:
+    """float32 logits (cases, classes) of one epoch of a `validation.npz`. Raises KeyError where it was not kept."""
+    index = np.flatnonzero(predictions["epochs"] == epoch)
+    if not len(index):
+        raise KeyError(f"epoch {epoch} is not among those kept: {predictions['epochs'].tolist()}")
+    return predictions["logits"][index[0]]

@@ -12,13 +12,7 @@ from scipy.stats import beta, norm
 from sklearn.metrics import roc_auc_score
 
 from medtune.evaluation import metrics
-from medtune.evaluation.intervals import (
-    Interval,
-    accuracy_interval,
-    auroc_interval,
-    ece_interval,
-    ece_of_perfect,
-)
+from medtune.evaluation.intervals import Interval, accuracy_interval, auroc_interval
 from medtune.task import TASKS, Task
 
 Draw = Callable[..., tuple[NDArray[Any], NDArray[Any]]]
@@ -135,10 +129,8 @@ def test_accuracy_is_wilsons(right: int, low: float, high: float) -> None:
 def test_every_interval_holds_its_value(draw: Draw, task: Task, cases: int) -> None:
     logits, labels = draw(task, max(cases, 10), 4)
     predicted, labels = metrics.probabilities(logits, task)[:cases], labels[:cases]
-    generator = np.random.default_rng(0)
     intervals = [
         (accuracy_interval(predicted, labels, task), metrics.accuracy(predicted, labels, task)),
-        (ece_interval(predicted, labels, task, generator, resamples=200), metrics.ece(predicted, labels, task)),
     ]
     if cases > 1:
         intervals.append((auroc_interval(predicted, labels, task), metrics.auroc(predicted, labels, task)))
@@ -148,61 +140,8 @@ def test_every_interval_holds_its_value(draw: Draw, task: Task, cases: int) -> N
         assert interval.low < interval.high
 
 
-@every_task
-def test_the_same_generator_gives_the_same_interval(draw: Draw, task: Task) -> None:
-    logits, labels = draw(task, 60, 5)
-    predicted = metrics.probabilities(logits, task)
-    first, second = (ece_interval(predicted, labels, task, np.random.default_rng(1), resamples=200) for _ in "ab")
-    assert first == second
-
-
-@pytest.mark.parametrize(("slope", "truth"), [(1.0, 0.0), (0.6, 0.077), (0.4, 0.131)])
-def test_ece_interval_holds_the_truth(slope: float, truth: float) -> None:
-    """A part of benchmarks/ece_interval.py, where the true values are from."""
-    generator, held = np.random.default_rng(6), 0
-    for _ in range(80):
-        scores = generator.normal(0.7, 1.8, 78)
-        labels = (generator.random(78) < expit(slope * scores)).astype(np.int64)
-        got = ece_interval(two_columns(expit(scores)), labels, "binary", generator, resamples=300)
-        held += got.low <= truth <= got.high
-    assert held / 80 >= 0.85
-
-
-def test_ece_at_its_ends() -> None:
-    generator = np.random.default_rng(7)
-    certain = np.array([[0.0, 1.0]] * 20)
-    right, wrong = (ece_interval(certain, np.full(20, label), "binary", generator) for label in (1, 0))
-    assert (right.value, right.low) == (0, 0)
-    assert (wrong.value, wrong.high) == (1, 1)
-
-
-def test_perfect_calibration_does_not_read_zero() -> None:
-    """At 78 cases of the benchmark's model about .096."""
-    generator = np.random.default_rng(8)
-    predicted = two_columns(expit(generator.normal(0.7, 1.8, 78)))
-    measured = [
-        metrics.ece(predicted, (generator.random(78) < predicted[:, 1]).astype(np.int64), "binary") for _ in range(1000)
-    ]
-    expected = ece_of_perfect(predicted, "binary", generator)
-    assert 0.08 < expected < 0.11
-    assert expected == pytest.approx(np.mean(measured), abs=0.005)
-
-
-def test_perfect_calibration_of_labels(draw: Draw) -> None:
-    logits, _ = draw("multilabel", 78, 9)
-    predicted = metrics.probabilities(logits, "multilabel")
-    every = ece_of_perfect(predicted, "multilabel", np.random.default_rng(0))
-    single = [ece_of_perfect(predicted[:, [k]], "multilabel", np.random.default_rng(k)) for k in range(5)]
-    assert every == pytest.approx(np.mean(single), abs=0.005)
-
-
 def test_not_a_number_is_refused() -> None:
     bad, labels = np.full((4, 2), math.nan), np.array([0, 1, 0, 1])
-    generator = np.random.default_rng(0)
     for interval in (auroc_interval, accuracy_interval):
         with pytest.raises(ValueError, match="0..1"):
             interval(bad, labels, "binary")
-    with pytest.raises(ValueError, match="0..1"):
-        ece_interval(bad, labels, "binary", generator)
-    with pytest.raises(ValueError, match="0..1"):
-        ece_of_perfect(bad, "binary", generator)

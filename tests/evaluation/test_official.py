@@ -92,4 +92,4 @@ def test_a_file_of_the_same_model_with_other_numbers_makes_room(tmp_path: Path, 
 def test_labels_of_another_shape_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     probabilities, labels = predictions("binary", rng)
     with pytest.raises(ValueError):
-        write_official(tmp_path, "f", "test", probabilities, labels[:, None], "binary", "model")
+        write_official(tmp_path, "f", "test", probabilities, labels[None], "binary", "model")

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from medtune.data import SPLITS, SplitName
-from medtune.evaluation.canvas import COLOURS, GRID, INK, add_axes, new_figure, save
+from medtune.figures.canvas import COLOURS, GRID, INK, add_axes, new_figure, save
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from medtune.evaluation import curves
-from medtune.evaluation.curves import curves_figure
+from medtune.figures import curves
+from medtune.figures.curves import curves_figure
 
 
 def records(epochs: int) -> list[dict[str, float]]:

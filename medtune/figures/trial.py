@@ -5,17 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medtune.evaluation.figures import reliability_figure, roc_figure
 from medtune.evaluation.metrics import probabilities
+from medtune.figures.roc_and_reliability import reliability_figure, roc_figure
 from medtune.task import Task
-
-
-def logits_of_epoch(predictions: Mapping[str, np.ndarray], epoch: int) -> np.ndarray:
-    """float32 logits (cases, classes) of one epoch of a `validation.npz`. Raises KeyError where it was not kept."""
-    index = np.flatnonzero(predictions["epochs"] == epoch)
-    if not len(index):
-        raise KeyError(f"epoch {epoch} is not among those kept: {predictions['epochs'].tolist()}")
-    return predictions["logits"][index[0]]
+from medtune.training.predictions import logits_of_epoch
 
 
 def draw_predictions(

@@ -11,7 +11,7 @@ from medtune.config.sweep import Data
 from medtune.data import DataError
 from medtune.data.audit import Audit, all_splits, audit
 from medtune.data.repeats import Splits
-from medtune.evaluation.audit_page import findings, write_audit
+from medtune.report.audit import findings, write_audit
 
 DATA = Data(dataset="phantom-multiclass")
 VOID = {"meta", "img", "br"}

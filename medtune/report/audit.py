@@ -15,7 +15,7 @@ from medtune.data import DataError, SplitName
 from medtune.data.audit import Audit, ShiftBetween
 from medtune.data.repeats import Case, Splits
 from medtune.data.twins import AGREEMENT
-from medtune.evaluation.audit_pictures import SHOWN, distribution_figure, samples_grid, tiles
+from medtune.figures.images import SHOWN, distribution_figure, samples_grid, tiles
 
 SHOWN_TWINS = 24  # groups and pairs; all of them are in the JSON
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from medtune.data import SPLITS
-from medtune.evaluation.canvas import COLOURS, GRID, INK, PALE, add_axes, coloured, label, new_figure, save
+from medtune.figures.canvas import COLOURS, GRID, INK, PALE, add_axes, coloured, label, new_figure, save
 
 CURVES = {"loss": "loss (NLL)", "auroc": "AUROC", "accuracy": "accuracy"}
 WIDTH, HEIGHT = 12.0, 4.0  # inches

@@ -15,8 +15,8 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from medtune.evaluation.figures import reliability_figure, roc_curve, roc_figure
 from medtune.evaluation.metrics import probabilities
+from medtune.figures.roc_and_reliability import reliability_figure, roc_curve, roc_figure
 from medtune.task import TASKS, Task
 
 Draw = Callable[..., tuple[NDArray[Any], NDArray[Any]]]
@@ -62,7 +62,7 @@ def test_the_same_numbers_are_the_same_bytes_from_any_thread(draw: Draw, task: T
 
 
 def test_pyplot_is_not_imported() -> None:
-    code = "import sys, medtune.evaluation.figures; assert 'matplotlib.pyplot' not in sys.modules"
+    code = "import sys, medtune.figures.roc_and_reliability; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -11,7 +11,6 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from medtune.evaluation.canvas import COLOURS, GRID, INK, PALE, add_axes, coloured, label, new_figure, save
 from medtune.evaluation.metrics import (
     BINS,
     Floats,
@@ -22,6 +21,7 @@ from medtune.evaluation.metrics import (
     ece,
     one_vs_rest,
 )
+from medtune.figures.canvas import COLOURS, GRID, INK, PALE, add_axes, coloured, label, new_figure, save
 from medtune.task import Task
 
 LONGEST_NAME = 20

@@ -1,0 +1,1 @@
+"""Numbers to pictures, in one style; matplotlib lives here, without pyplot and without global settings."""

@@ -1,0 +1,1 @@
+"""Pages that a reader understands without medtune: HTML that needs nothing beside itself, and Markdown."""
