@@ -12,8 +12,9 @@ from medtune.data import SPLITS
 from medtune.data.batches import DeviceSplit, join, to_device
 from medtune.evaluation.metrics import evaluate
 from medtune.figures.curves import CURVES, curves_figure
+from medtune.files import to_json
 from medtune.retrain import Plan, new_training, retrained_models
-from medtune.search.folder import FolderError, SweepFolder, to_json
+from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.training.device import detect_device
 from medtune.training.loop import Training, predict_logits

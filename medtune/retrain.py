@@ -16,11 +16,12 @@ from medtune.config.trial import METRICS, MultiStep, Plateau, TrialConfig
 from medtune.data.batches import DeviceSplit, to_device
 from medtune.data.catalogue import describe
 from medtune.data.splits import Split, data_md5, load_search_splits
+from medtune.files import write_whole
 from medtune.models.build import empty_model
 from medtune.models.classifier import Classifier
 from medtune.search.attempts import Attempts
 from medtune.search.entries import best_entry
-from medtune.search.folder import FolderError, SweepFolder, write_whole
+from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.run import versions
 from medtune.search.sweep import check_data

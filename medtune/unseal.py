@@ -17,8 +17,9 @@ from medtune.evaluation.ece_interval import ece_interval, ece_of_perfect
 from medtune.evaluation.intervals import accuracy_interval, auroc_interval
 from medtune.evaluation.metrics import evaluate, probabilities
 from medtune.evaluation.official import official_name, write_official
+from medtune.files import write_whole
 from medtune.retrain import load_model, retrained_models
-from medtune.search.folder import SweepFolder, write_whole
+from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.sweep import check_data
 from medtune.task import Task

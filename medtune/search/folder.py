@@ -1,11 +1,8 @@
 """The folder of a sweep: what lies where, written so that a kill at any moment leaves whole files."""
 
-import json
-import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from safetensors.numpy import save_file
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
 from medtune.config.write import dump_sweep, dump_yaml
+from medtune.files import to_json, whole_lines, write_whole
 
 
 class FolderError(Exception):
@@ -161,25 +159,3 @@ def refuse_a_second_sweep(path: Path) -> None:
         raise FolderError(
             f"{path} holds a sweep already: `medtune resume {path}` goes on with it, `--folder DIR` starts another"
         )
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """The file under its name is always a whole one: the old, or the new."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-
-
-def to_json(record: dict[str, Any]) -> str:
-    """One line of JSON; NaN, which JSON does not have, becomes null."""
-    return json.dumps({key: None if value != value else value for key, value in record.items()})
-
-
-def whole_lines(text: str) -> Iterator[dict[str, Any]]:
-    """The records of lines of JSON, with null as NaN; a line that a kill cut short is none."""
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        yield {key: math.nan if value is None else value for key, value in record.items()}

@@ -12,8 +12,9 @@ from medtune.config.trial import METRICS
 from medtune.data.catalogue import describe
 from medtune.data.fetch import fetch
 from medtune.data.splits import Split, data_md5, load_search_splits, stratified_subset
+from medtune.files import write_whole
 from medtune.search.events import Watcher
-from medtune.search.folder import FolderError, SweepFolder, refuse_a_second_sweep, write_whole
+from medtune.search.folder import FolderError, SweepFolder, refuse_a_second_sweep
 from medtune.search.prepare import prepare
 from medtune.search.resources import Share, plan_shares
 from medtune.search.worker import Job, SearchData

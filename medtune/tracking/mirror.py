@@ -24,7 +24,8 @@ from medtune.config.sweep import SweepConfig
 from medtune.data.catalogue import describe
 from medtune.data.splits import data_md5
 from medtune.figures.trial import draw_predictions
-from medtune.search.folder import SweepFolder, write_whole
+from medtune.files import write_whole
+from medtune.search.folder import SweepFolder
 from medtune.tracking.server import default_artifacts, tracking_uri, without_password
 from medtune.tracking.spool import SWEEP, Line, read_from
 
@@ -97,7 +98,7 @@ class Mirror:
         self.state.save(lines[-1].end)
 
     def _do(self, line: Line) -> None:
-        (self._start if line.event["do"] == "start" else self._end)(line.event)
+        {"start": self._start, "files": self._log_files, "end": self._end}[line.event["do"]](line.event)
         self.state.save(line.end)
 
     def _start(self, event: dict[str, Any]) -> None:
@@ -124,16 +125,18 @@ class Mirror:
         name = self.config.sweep if key == SWEEP else key
         return str(self._client.create_run(self.experiment, _milliseconds(event["at"]), tags, name).info.run_id)
 
+    def _log_files(self, event: dict[str, Any]) -> None:
+        with tempfile.TemporaryDirectory(prefix="medtune-") as staging:
+            self._stage(self.folder.path / event["folder"], event["files"], Path(staging))
+            if "epoch" in event:
+                self._draw(Path(staging), event["epoch"])
+            self._client.log_artifacts(self.runs[event["run"]], staging, event["into"] or None)
+
     def _end(self, event: dict[str, Any]) -> None:
         run_id = self.runs[event["run"]]
         tags = [RunTag(f"medtune.{name}", str(value)) for name, value in event["tags"].items()]
         if tags:
             self._client.log_batch(run_id, tags=tags)
-        with tempfile.TemporaryDirectory(prefix="medtune-") as staging:
-            self._stage(self.folder.path / event["folder"], event["files"], Path(staging))
-            if "epoch" in event:
-                self._draw(Path(staging), event["epoch"])
-            self._client.log_artifacts(run_id, staging)
         self._client.set_terminated(run_id, event["status"], _milliseconds(event["at"]))
 
     def _stage(self, folder: Path, files: Iterable[str], staging: Path) -> None:

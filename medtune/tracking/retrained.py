@@ -32,7 +32,8 @@ def retrain_tracked(folder: SweepFolder, config: SweepConfig, plan: Plan, say: C
         paths = retrain(folder, config, plan, on_epoch)
         for index, path in enumerate(paths):
             where = str(path.relative_to(folder.path))
-            tracker.spool.end(_key(index), "FINISHED", {"state": "retrained"}, where, FILES)
+            tracker.spool.files(_key(index), where, FILES)
+            tracker.spool.end(_key(index), "FINISHED", {"state": "retrained"})
     return paths
 
 
@@ -46,7 +47,8 @@ def test_tracked(folder: SweepFolder, config: SweepConfig) -> dict[str, Any]:
         for index in range(len(result["seeds"]["auroc"]["each"])):
             numbers = {f"test/{name}": result["seeds"][name]["each"][index] for name in ("auroc", "accuracy", "ece")}
             tracker.spool.metrics(_key(index), 0, time.time(), numbers)
-            tracker.spool.end(_key(index), "FINISHED", {"looks": result["looks"]}, "", ("test.json",))
+            tracker.spool.files(_key(index), "", ("test.json",))
+            tracker.spool.end(_key(index), "FINISHED", {"looks": result["looks"]})
     return result
 
 
@@ -64,8 +66,8 @@ def curves_tracked(folder: SweepFolder, config: SweepConfig, say: Callable[[str]
             say(f"epoch {epoch} of {plan.config.epochs}: {numbers}")
 
         result = learning_curves(folder, config, plan, on_epoch)
-        files = ("curves.jsonl", "curves.png")
-        tracker.spool.end(_key(0), "FINISHED", {"looks": result["looks"]}, folder.retrained.name, files)
+        tracker.spool.files(_key(0), folder.retrained.name, ("curves.jsonl", "curves.png"))
+        tracker.spool.end(_key(0), "FINISHED", {"looks": result["looks"]})
     return result
 
 

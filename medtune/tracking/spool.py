@@ -5,13 +5,13 @@ which it happened, so that a line that is carried over twice is the same point t
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medtune.files import to_json, whole_lines
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
-from medtune.search.folder import to_json, whole_lines
 
 SWEEP = "sweep"
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "unfinished": "KILLED"}
@@ -37,18 +37,15 @@ class Spool:
     def metrics(self, run: str, step: int, at: float, values: dict[str, float]) -> None:
         self._write({"do": "metrics", "run": run, "at": at, "step": step, **values})
 
-    def end(
-        self,
-        run: str,
-        status: str,
-        tags: dict[str, Any],
-        folder: str = "",
-        files: tuple[str, ...] = (),
-        epoch: int | None = None,
-    ) -> None:
-        """A run ends, with files of a folder as its artifacts, and pictures of an epoch's predictions when asked."""
-        event = {"do": "end", "run": run, "at": time.time(), "status": status, "tags": tags}
-        self._write({**event, "folder": folder, "files": list(files), **({"epoch": epoch} if epoch else {})})
+    def files(self, run: str, folder: str, names: Sequence[str], into: str = "", epoch: int | None = None) -> None:
+        """Files of a folder of the sweep become artifacts of a run, in a folder of its own when asked; with an epoch,
+        also pictures of what was predicted after it."""
+        event = {"do": "files", "run": run, "folder": folder, "files": list(names), "into": into}
+        self._write({**event, **({"epoch": epoch} if epoch else {})})
+
+    def end(self, run: str, status: str, tags: dict[str, Any]) -> None:
+        """A run ends."""
+        self._write({"do": "end", "run": run, "at": time.time(), "status": status, "tags": tags})
 
     def _write(self, event: dict[str, Any]) -> None:
         with self.path.open("a") as file:
@@ -64,25 +61,27 @@ class TrialSpool(Watcher):
 
     def trial_started(self, event: TrialStarted) -> None:
         tags = {"trial": event.number, "attempt": event.attempt, "seed": event.config["seed"], "state": "running"}
-        self.spool.start(_key(event.number), {**self.tags, **tags}, event.swept, parent=SWEEP)
+        self.spool.start(trial_run(event.number), {**self.tags, **tags}, event.swept, parent=SWEEP)
 
     def epoch_ended(self, event: EpochEnded) -> None:
-        self.spool.metrics(_key(event.number), event.epoch, event.at, event.values)
+        self.spool.metrics(trial_run(event.number), event.epoch, event.at, event.values)
 
     def trial_ended(self, event: TrialEnded) -> None:
-        run = _key(event.number)
+        run = trial_run(event.number)
         if event.best and event.best_epoch is not None:
             best = {f"best/{name.removeprefix('val/')}": event.best[name] for name in event.best if "val/" in name}
             self.spool.metrics(run, event.best_epoch, time.time(), {**best, "best/epoch": event.best_epoch})
+        self.spool.files(run, f"trials/{event.number:04d}", TRIAL_FILES, epoch=event.best_epoch)
         tags = {"state": event.state, **({"note": event.note} if event.note else {})}
-        folder = f"trials/{event.number:04d}"
-        self.spool.end(run, STATUS[event.state], tags, folder, TRIAL_FILES, event.best_epoch)
+        self.spool.end(run, STATUS[event.state], tags)
 
     def closed(self, interrupted: bool) -> None:
-        self.spool.end(SWEEP, "KILLED" if interrupted else "FINISHED", {}, "", ("sweep.yaml",))
+        self.spool.files(SWEEP, "", ("sweep.yaml",))
+        self.spool.end(SWEEP, "KILLED" if interrupted else "FINISHED", {})
 
 
-def _key(number: int) -> str:
+def trial_run(number: int) -> str:
+    """The key of a trial's run."""
     return f"trial-{number:04d}"
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medtune.search.folder import FolderError, SweepFolder, to_json, whole_lines, write_whole
+from medtune.files import to_json, whole_lines, write_whole
+from medtune.search.folder import FolderError, SweepFolder
 
 HOLD = "import sys; from pathlib import Path; from medtune.search.folder import SweepFolder; "
 HOLD += "folder = SweepFolder(Path(sys.argv[1])); folder.lock(); print('held', flush=True); sys.stdin.read()"

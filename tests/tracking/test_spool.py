@@ -64,14 +64,15 @@ def test_what_happens_in_a_sweep(path: Path) -> None:
     watcher.epoch_ended(EpochEnded(7, 1, 5.0, {"val/auroc": 0.8, "train/loss": 0.3}))
     watcher.trial_ended(TrialEnded(7, "pruned", 1, {"val/auroc": 0.8, "train/loss": 0.3}))
     watcher.closed(interrupted=False)
-    sweep, start, epoch, best, end, closed = events(path)
+    sweep, start, epoch, best, files, end, _, closed = events(path)
     assert (sweep["do"], sweep["run"], sweep["tags"]) == ("start", "sweep", {"sweep": "tiny"})
     assert (start["run"], start["parent"], start["params"]) == ("trial-0007", "sweep", {"optimizer.lr": 0.1})
     assert start["tags"] == {"sweep": "tiny", "trial": 7, "attempt": 2, "seed": 11, "state": "running"}
     assert (epoch["step"], epoch["at"], epoch["val/auroc"], epoch["train/loss"]) == (1, 5.0, 0.8, 0.3)
     assert (best["step"], best["best/auroc"], best["best/epoch"]) == (1, 0.8, 1) and "best/train/loss" not in best
-    assert (end["status"], end["tags"], end["folder"]) == ("FINISHED", {"state": "pruned"}, "trials/0007")
-    assert end["files"] == ["config.yaml", "epochs.jsonl", "validation.npz"] and end["epoch"] == 1
+    assert files["files"] == ["config.yaml", "epochs.jsonl", "validation.npz"] and files["epoch"] == 1
+    assert (files["run"], files["folder"], files["into"]) == ("trial-0007", "trials/0007", "")
+    assert (end["run"], end["status"], end["tags"]) == ("trial-0007", "FINISHED", {"state": "pruned"})
     assert (closed["run"], closed["status"]) == ("sweep", "FINISHED")
 
 
@@ -82,8 +83,8 @@ def test_what_happens_in_a_sweep(path: Path) -> None:
 def test_statuses(state: Any, status: str, path: Path) -> None:
     watcher = TrialSpool(Spool(path), {})
     watcher.trial_ended(TrialEnded(0, state, None, {}, "why"))
-    end = events(path)[-1]
-    assert end["status"] == status and end["tags"] == {"state": state, "note": "why"} and "epoch" not in end
+    files, end = events(path)[-2:]
+    assert end["status"] == status and end["tags"] == {"state": state, "note": "why"} and "epoch" not in files
 
 
 def test_an_interrupted_sweep_is_killed(path: Path) -> None:
