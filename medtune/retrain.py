@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from medtune.config.default import trial_config
 from medtune.config.sweep import SweepConfig
@@ -16,8 +15,10 @@ from medtune.config.trial import METRICS, MultiStep, Plateau, TrialConfig
 from medtune.data.batches import DeviceSplit, to_device
 from medtune.data.catalogue import describe
 from medtune.data.splits import Split, data_md5, load_search_splits
+from medtune.evaluation.appraisal import Decided, decide, decided_from_json
+from medtune.evaluation.calibrators import Uncalibrated
 from medtune.files import write_whole
-from medtune.models.build import empty_model
+from medtune.inspection.rebuilt import rebuilt
 from medtune.models.classifier import Classifier
 from medtune.search.attempts import Attempts
 from medtune.search.entries import best_entry
@@ -25,22 +26,26 @@ from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.run import versions
 from medtune.search.sweep import check_data
-from medtune.training.checkpoint import decode, encode, encode_weights, load_weights
+from medtune.training.checkpoint import decode, encode, encode_weights
 from medtune.training.device import detect_device, resolve_precision
-from medtune.training.loop import Training
+from medtune.training.loop import Training, predict_logits
+from medtune.training.predictions import logits_of_epoch
 from medtune.training.progress import EpochRecord, Objective
 from medtune.training.schedules import plateaus
 from medtune.training.seeds import RETRAINED, trial_seed
+
+DECIDED_BY = 0  # the seed of the folds in which calibrators are compared
 
 OnEpoch = Callable[[int, EpochRecord], None]  # which of the models, and its epoch
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained. `stop`: the epoch after which it ends; the schedule is that of `config.epochs`. `select`: last
-    or best, the epoch whose weights are taken."""
+    """What is trained. `best_epoch`: of the trial. `stop`: the epoch after which it ends; the schedule is that of
+    `config.epochs`. `select`: last or best, the epoch whose weights are taken."""
 
     trial: int
+    best_epoch: int
     config: TrialConfig
     stop: int
     seeds: int
@@ -62,9 +67,8 @@ def plan_retrain(folder: SweepFolder, config: SweepConfig, seeds: int | None, ep
     if wanted is not None:
         winner = winner.model_copy(update={"epochs": wanted})
     stop = wanted or (winner.epochs if config.retrain.select == "best" else best.best_epoch)
-    return Plan(
-        best.number, winner, stop, seeds or config.retrain.seeds, config.retrain.train_on, config.retrain.select
-    )
+    how = config.retrain
+    return Plan(best.number, best.best_epoch, winner, stop, seeds or how.seeds, how.train_on, how.select)
 
 
 def _alone(winner: TrialConfig, records: list[dict[str, Any]], config: SweepConfig) -> TrialConfig:
@@ -90,7 +94,8 @@ def retrain(folder: SweepFolder, config: SweepConfig, plan: Plan, on_epoch: OnEp
             continue
         training = new_training(config, plan, trial_seed(config.seed, RETRAINED + index), train)
         _train(training, plan, val, Attempts(str(folder.retrained / f"seed-{index}")), index, on_epoch)
-        _write_model(path, training, model_description(config, plan, training, index))
+        decided = _decided(folder, plan, training, val)
+        _write_model(path, training, {**model_description(config, plan, training, index), "decided": decided.as_json()})
         Attempts(str(folder.retrained / f"seed-{index}")).clear()
     return paths
 
@@ -140,6 +145,26 @@ def _train(
         decode(attempts.read(best), training)
 
 
+def _decided(folder: SweepFolder, plan: Plan, training: Training, val: DeviceSplit | None) -> Decided:
+    """Calibrator and thresholds for other cases: from what the model says of validation or, where it was trained on
+    that, from what its trial said."""
+    generator = np.random.default_rng(DECIDED_BY)
+    if val is not None:
+        logits, labels = predict_logits(training.evaluated, val, training.autocast), val.labels.cpu().numpy()
+    else:
+        predictions = folder.predictions(plan.trial)
+        if predictions is None:  # a trial that did not end
+            return Decided(Uncalibrated(), [])
+        logits, labels = logits_of_epoch(predictions, plan.best_epoch), predictions["labels"]
+    return decide(logits, labels.astype(np.int64), training.task, generator)[0]
+
+
+def decided_of(description: dict[str, Any]) -> Decided:
+    """Of a retrained model; of one that an earlier version has made, nothing."""
+    saved = description.get("decided")
+    return Decided(Uncalibrated(), []) if saved is None else decided_from_json(saved)
+
+
 def model_description(config: SweepConfig, plan: Plan, training: Training, index: int) -> dict[str, Any]:
     """All that is needed beside the weights to rebuild a model and to know where it is from."""
     info = describe(config.data)
@@ -177,10 +202,9 @@ def _write_model(path: Path, training: Training, description: dict[str, Any]) ->
 def load_model(path: Path) -> tuple[Classifier, dict[str, Any]]:
     """A retrained model from its folder, on the CPU and in evaluation mode, and its description."""
     description = json.loads((path / "model.json").read_text())
-    config = TrialConfig.model_validate(description["config"])
-    model = empty_model(config.model, description["channels"], len(description["classes"]), description["size"])
-    load_weights(str(path / "model.safetensors"), model)
-    return model.eval().to(memory_format=torch.channels_last), description  # type: ignore[call-overload]
+    config, classes = TrialConfig.model_validate(description["config"]), len(description["classes"])
+    model = rebuilt(path / "model.safetensors", config, description["channels"], classes, description["size"])
+    return model, description
 
 
 def retrained_models(folder: SweepFolder) -> list[Path]:

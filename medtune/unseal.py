@@ -13,12 +13,14 @@ from medtune.config.sweep import Data, SweepConfig
 from medtune.data import SplitName
 from medtune.data.batches import to_device
 from medtune.data.splits import Split, load_sealed_test, load_search_splits
-from medtune.evaluation.ece_interval import ece_interval, ece_of_perfect
+from medtune.evaluation.appraisal import Decided, headline, operating_points, recalibrated
+from medtune.evaluation.calibration import KINDS
+from medtune.evaluation.calibration_error import calibration_estimate
 from medtune.evaluation.intervals import accuracy_interval, auroc_interval
 from medtune.evaluation.metrics import evaluate, probabilities
 from medtune.evaluation.official import official_name, write_official
 from medtune.files import write_whole
-from medtune.retrain import load_model, retrained_models
+from medtune.retrain import decided_of, load_model, retrained_models
 from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.sweep import check_data
@@ -62,20 +64,24 @@ def _measure(path: Path, splits: Mapping[SplitName, Split], data: Data) -> dict[
         write_official(path, official_name(data.title, data.size), name, shown, split.labels, task, path.name)
     labels = splits["test"].labels
     np.savez(path / "test.npz", logits=logits["test"], labels=labels)
-    return {"model": path.name, "trial": description["trial"], **measure_logits(logits["test"], labels, task)}
+    measured = measure_logits(logits["test"], labels, task, decided_of(description))
+    return {"model": path.name, "trial": description["trial"], **measured}
 
 
-def measure_logits(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, Any]:
-    """AUROC, accuracy and ECE with 95 % intervals; Brier and NLL; the ECE of a perfectly calibrated model."""
+def measure_logits(logits: np.ndarray, labels: np.ndarray, task: Task, decided: Decided) -> dict[str, Any]:
+    """AUROC, accuracy and ECE with 95 % intervals; Brier and NLL; and what the calibrator and the thresholds that were
+    chosen on validation do here."""
     shown, generator = probabilities(logits, task), np.random.default_rng(BOOTSTRAP_SEED)
-    plain = evaluate(logits, labels, task)
+    plain, calibrated = evaluate(logits, labels, task), decided.calibrator.apply(logits, task)
     return {
         "auroc": auroc_interval(shown, labels, task).as_json(),
         "accuracy": accuracy_interval(shown, labels, task).as_json(),
-        "ece": ece_interval(shown, labels, task, generator).as_json(),
-        "ece_if_perfect": ece_of_perfect(shown, task, generator),
+        "ece": calibration_estimate(shown, labels, task, KINDS[headline(task)], generator).as_json(),
         "brier": plain["brier"],
         "nll": plain["loss"],
+        "calibrator": decided.calibrator.as_json(),
+        "calibrated": recalibrated(calibrated, labels, task, generator).as_json(),
+        "operating_points": [point.as_json() for point in operating_points(decided, calibrated, labels, task)],
     }
 
 

@@ -138,9 +138,10 @@ def test_they_stand_on_the_retrained_run_and_in_tensorboard_where_that_is_on(
     said: list[str] = []
     for _ in range(2):  # a second time overwrites
         curves_tracked(tested, config, said.append)
-    events = [line.event for line in read_from(tested.tracking / "spool.jsonl", 0)][-4:]
-    assert [event["run"] for event in events] == ["retrain-0"] * 4 and [event["do"] for event in events][-1] == "end"
-    assert events[-1]["folder"] == "retrain" and events[-1]["tags"] == {"looks": 3}
+    events = [line.event for line in read_from(tested.tracking / "spool.jsonl", 0)][-5:]
+    assert [event["run"] for event in events] == ["retrain-0"] * 5
+    assert [event["do"] for event in events] == ["metrics"] * 3 + ["files", "end"]
+    assert events[-2]["folder"] == "retrain" and events[-1]["tags"] == {"looks": 3}
     for event, line in zip(events, lines(tested), strict=False):
         assert event["curves/test_auroc"] == line["test/auroc"] and event["curves/train_loss"] == line["train/loss"]
     assert said[0].startswith("epoch 1 of 3: train/auroc ")

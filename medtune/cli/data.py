@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from medtune.cli.arguments import Json
 from medtune.config.sweep import MEDMNIST, PHANTOMS, SIZES, Data
 
 data_app = typer.Typer(no_args_is_help=True, help="The data sets.")
 
 Name = Annotated[str, typer.Argument(help="a data set, as `medtune data list` names it", show_default=False)]
 Size = Annotated[int, typer.Option(help="pixels a side: 28, 64, 128 or 224")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object as the last line of stdout")]
 Root = Annotated[str | None, typer.Option(help="where the files are; the medmnist cache unless given")]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medtune.cli.arguments import Json
 from medtune.config.trial import MODELS, ModelConfig
 
 model_app = typer.Typer(no_args_is_help=True, help="The models.")
@@ -23,7 +24,7 @@ def info(
     channels: Annotated[int, typer.Option(min=1, max=3, help="1 in greyscale, 3 in colour")] = 3,
     classes: Annotated[int, typer.Option(min=2)] = 9,
     graph: Annotated[Path | None, typer.Option(help="a .svg or .png file to draw the network into")] = None,
-    json: Annotated[bool, typer.Option("--json", help="one JSON object as the last line of stdout")] = False,
+    json: Json = False,
 ) -> None:
     """What a model consists of: its layers, as model.finetune names them, shapes, parameters, and a picture."""
     config = _config(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medtune.evaluation.intervals import Interval
+from medtune.report.words import believed, interval, number
 from medtune.search.summary import Summary
 
 
@@ -59,14 +60,40 @@ def with_interval(interval: Interval) -> str:
 def test_lines(result: dict[str, Any]) -> list[str]:
     """What the sealed test said."""
     lines = [f"test, {result['cases']} cases, look {result['looks']}, model of trial {result['trial']}"]
-    for name, label in (("auroc", "AUROC"), ("accuracy", "accuracy"), ("ece", "ECE")):
-        lines.append(f"{label:<8} {with_interval(Interval(**result[name]))}")
-    lines.append(f"         a perfectly calibrated model would measure an ECE of {result['ece_if_perfect']:.3f} here")
+    lines += [f"{label:<8} {interval(result[name])}" for name, label in (("auroc", "AUROC"), ("accuracy", "accuracy"))]
+    lines.append(f"ECE      {result['ece']['words']}")
+    if (kind := result["calibrator"]["kind"]) != "none":
+        lines.append(f"         by the {kind} calibrator of validation: {result['calibrated']['ece']['words']}")
     seeds = result["seeds"]["auroc"]["each"]
     if len(seeds) > 1:
         each = ", ".join(f"{value:.3f}" for value in seeds)
         lines.append(f"over {len(seeds)} seeds: mean AUROC {result['seeds']['auroc']['mean']:.3f} ({each})")
     return lines
+
+
+def evaluation_lines(found: dict[str, Any]) -> list[str]:
+    """The few numbers of an evaluation that a person looks for, and where the rest is."""
+    read = next(iter(found["calibration"].values()))
+    lines = [
+        found["about"],
+        f"AUROC    {interval(found['discrimination']['auroc'])}",
+        f"accuracy {interval(found['discrimination']['accuracy'])}",
+        f"ECE      {read['words']}",
+    ]
+    if found["against_default"]:
+        lines.append(f"default  {interval(found['against_default'])} better in AUROC than trial 0")
+    decided = found["recalibration"]["decided"]
+    if decided["kind"] in found["recalibration"]["after"]:
+        after = found["recalibration"]["after"][decided["kind"]]
+        ece = f"{number(after['ece']['value'])}, truth {believed(after['ece'])}"
+        lines.append(f"by {decided['kind']}: ECE {ece}, NLL {interval(after['nll'])}")
+    lines += [f"left out {what}" for what in _left_out(found)]
+    return [*lines, f"figures  {found['folder']}"]
+
+
+def _left_out(found: dict[str, Any]) -> list[str]:
+    parts = {**found["uncertainty"], "robustness": found["robustness"], "Grad-CAM": found["grad_cam"]}
+    return [f"{name}: {part['undefined']}" for name, part in parts.items() if "undefined" in part]
 
 
 def curves_lines(result: dict[str, Any]) -> list[str]:

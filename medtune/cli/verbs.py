@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from medtune.cli.arguments import File, Folder, Json, Sets
 from medtune.cli.data import data_app
 from medtune.cli.model import model_app
+from medtune.cli.results import evaluate, report, retrain, test
 
 app = typer.Typer(
     add_completion=False,
@@ -20,11 +22,6 @@ app.add_typer(data_app, name="data")
 app.add_typer(model_app, name="model")
 tracking_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
 app.add_typer(tracking_app, name="tracking")
-
-File = Annotated[Path, typer.Argument(help="a sweep file", show_default=False)]
-Folder = Annotated[Path, typer.Argument(help="the folder of a sweep", show_default=False)]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="key=value: overrides any key of the file")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object as the last line of stdout")]
 
 
 @app.command()
@@ -143,67 +140,8 @@ def status(folder: Folder, json: Json = False) -> None:
         print_json({**summary.as_json(), "running": running, "wanted": wanted_trials(config)})
 
 
-@app.command()
-def retrain(
-    folder: Folder,
-    seeds: Annotated[int | None, typer.Option(min=1, help="how many models; as the file says unless given")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="the winner's best epoch unless given")] = None,
-    test_curves: Annotated[
-        bool, typer.Option("--test-curves", help="once the test is open: train, val and test after every epoch")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Train the best trial's configuration on the full train set."""
-    from medtune.cli.text import command, print_json
-    from medtune.search.folder import SweepFolder
-
-    if test_curves and (seeds or epochs):
-        raise typer.BadParameter("--test-curves trains what was retrained last: leave --seeds and --epochs out")
-    opened = SweepFolder.open(folder)
-    opened.lock()
-    config = opened.config()
-    if test_curves:
-        return _test_curves(opened, config, json)
-    from medtune.retrain import plan_retrain
-    from medtune.tracking.retrained import retrain_tracked
-
-    chosen = plan_retrain(opened, config, seeds, epochs)
-    told = f"trial {chosen.trial} for {chosen.stop} epochs on {chosen.train_on}, {chosen.seeds} seeds"
-    print(told, file=sys.stderr)
-    paths = retrain_tracked(opened, config, chosen, lambda text: print(text, file=sys.stderr, flush=True))
-    shown = [str(path) for path in paths]
-    if json:
-        print_json({"trial": chosen.trial, "epochs": chosen.stop, "train_on": chosen.train_on, "models": shown})
-    else:
-        print("\n".join([*(f"model    {path}" for path in shown), f"next     {command('test', opened.path)}"]))
-
-
-def _test_curves(folder: Any, config: Any, json: bool) -> None:
-    """Draws the curves of the first retrained model, and says where they are."""
-    from medtune.cli.text import curves_lines, print_json
-    from medtune.tracking.retrained import curves_tracked
-
-    result = curves_tracked(folder, config, lambda text: print(text, file=sys.stderr, flush=True))
-    if json:
-        print_json(result)
-    else:
-        print("\n".join(curves_lines(result)))
-
-
-@app.command()
-def test(folder: Folder, json: Json = False) -> None:
-    """Open the sealed test for the retrained model."""
-    from medtune.cli.text import print_json, test_lines
-    from medtune.search.folder import SweepFolder
-
-    opened = SweepFolder.open(folder)
-    opened.lock()
-    from medtune.tracking.retrained import test_tracked
-
-    result = test_tracked(opened, opened.config())
-    print("\n".join(test_lines(result)), file=sys.stderr if json else sys.stdout)
-    if json:
-        print_json(result)
+for verb in (retrain, test, evaluate, report):
+    app.command()(verb)
 
 
 @app.command()

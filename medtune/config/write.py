@@ -22,12 +22,16 @@ def dump_sweep(config: SweepConfig, target: Path | TextIO) -> None:
 
     A path gets it at once or not at all: to a temporary name beside it, then renamed.
     """
-    trial = to_file(fill(config.trial, TrialConfig))
-    text = dump_yaml(plain(config) | {"trial": trial})
+    text = sweep_text(config)
     if isinstance(target, Path):
         _replace(target, text)
     else:
         target.write(text)
+
+
+def sweep_text(config: SweepConfig) -> str:
+    """The whole file with defaults filled in."""
+    return dump_yaml(plain(config) | {"trial": to_file(fill(config.trial, TrialConfig))})
 
 
 def dump_yaml(tree: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""How sure the numbers are: intervals for AUROC and accuracy on the cases that were seen.
+"""How sure the numbers are: intervals for AUROC, accuracy and shares on the cases that were seen.
 
-All take probabilities (cases, classes) and labels as `metrics` has them, treat the cases as a sample and a model as
-given, and raise ValueError where `metrics` would.
+Those of a model take probabilities (cases, classes) and labels as `metrics` has them, treat the cases as a sample and
+the model as given, and raise ValueError where `metrics` would.
 """
 
 import math
@@ -46,13 +46,18 @@ class Interval:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def _z(level: float) -> float:
+def normal_quantile(level: float) -> float:
+    """How many standard deviations each way hold `level` of a normal distribution: 1.96 for .95."""
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
 @dataclass(frozen=True)
-class _Auroc:
-    """One AUROC with what each case adds to its error, and a standard deviation that no case accounts for."""
+class AurocParts:
+    """One AUROC with what each case adds to its error, and a standard deviation that no case accounts for.
+
+    influence: (cases,); the sum of its squares is DeLong's variance, that of products with another model's on the same
+    cases DeLong's covariance. spare: above 0 where the cases say nothing, see `auroc_interval`.
+    """
 
     value: float
     influence: NDArray[np.float64]
@@ -65,24 +70,24 @@ def _placements(scores: Floats, others: Floats) -> NDArray[np.float64]:
     return (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / (2 * len(others))
 
 
-def _structure(scores: Floats, positive: NDArray[np.bool_], level: float) -> _Auroc:
+def _structure(scores: Floats, positive: NDArray[np.bool_], level: float) -> AurocParts:
     """DeLong et al. 1988 in O(n log n), as Sun & Xu 2014 showed; the sum of squared influences is DeLong's variance."""
     m, n = int(positive.sum()), int((~positive).sum())
     influence = np.zeros(len(scores))
     if m == 0 or n == 0:
-        return _Auroc(math.nan, influence, math.nan)
+        return AurocParts(math.nan, influence, math.nan)
     v10 = _placements(scores[positive], scores[~positive])
     v01 = 1 - _placements(scores[~positive], scores[positive])
     value = float(v10.mean())
     if value in (0, 1):
         # min(m, n) disjoint pairs were all concordant, and these are independent: Clopper & Pearson's bound for them
-        return _Auroc(value, influence, (1 - ((1 - level) / 2) ** (1 / min(m, n))) / _z(level))
+        return AurocParts(value, influence, (1 - ((1 - level) / 2) ** (1 / min(m, n))) / normal_quantile(level))
     if m == 1 or n == 1:
         # one case has no sample variance; the largest possible is that of Birnbaum & Klose 1957
-        return _Auroc(value, influence, math.sqrt(value * (1 - value)))
+        return AurocParts(value, influence, math.sqrt(value * (1 - value)))
     influence[positive] = (v10 - value) / math.sqrt(m * (m - 1))
     influence[~positive] = (v01 - value) / math.sqrt(n * (n - 1))
-    return _Auroc(value, influence, 0.0)
+    return AurocParts(value, influence, 0.0)
 
 
 def auroc_interval(probabilities: Floats, labels: Integers, task: Task, level: float = 0.95) -> Interval:
@@ -95,18 +100,53 @@ def auroc_interval(probabilities: Floats, labels: Integers, task: Task, level: f
     in a mean they count as fully correlated. All NaN when a class is missing (see `metrics.auroc`).
     """
     labels = check_probabilities(probabilities, labels, task)
-    parts = [_structure(*problem, level) for problem in zip(*one_vs_rest(probabilities, labels, task), strict=True)]
+    parts = auroc_parts(probabilities, labels, task, level)
+    return _auroc_interval(parts, why_undefined(labels, probabilities.shape[1], task) or "", level)
+
+
+def auroc_intervals_per_class(
+    probabilities: Floats, labels: Integers, task: Task, level: float = 0.95
+) -> list[Interval]:
+    """As `auroc_interval`, of each class against the rest or of each label; of class 1 alone for binary.
+
+    One that is undefined says so, and leaves the others as they are.
+    """
+    labels = check_probabilities(probabilities, labels, task)
+    _, positive = one_vs_rest(probabilities, labels, task)
+    parts = auroc_parts(probabilities, labels, task, level)
+    names = [1] if task == "binary" else range(len(parts))
+    return [
+        _auroc_interval([part], _one_sided(name, cases, task), level)
+        for name, part, cases in zip(names, parts, positive, strict=True)
+    ]
+
+
+def auroc_parts(probabilities: Floats, labels: Integers, task: Task, level: float = 0.95) -> list[AurocParts]:
+    """What each of the AUROCs that the task's mean is made of consists of; see `metrics.one_vs_rest`.
+
+    level: that of the interval that a spare deviation is for.
+    """
+    labels = check_probabilities(probabilities, labels, task)
+    return [_structure(*problem, level) for problem in zip(*one_vs_rest(probabilities, labels, task), strict=True)]
+
+
+def _auroc_interval(parts: list[AurocParts], why: str, level: float) -> Interval:
     value = float(np.mean([part.value for part in parts]))
-    variance = np.square(np.mean([part.influence for part in parts], axis=0)).sum()
-    deviation = math.sqrt(variance + np.mean([part.spare for part in parts]) ** 2)
     if math.isnan(value):
-        return Interval.undefined(why_undefined(labels, probabilities.shape[1], task) or "")
+        return Interval.undefined(why)
+    variance = np.square(np.mean([part.influence for part in parts], axis=0)).sum()
+    reach = normal_quantile(level) * math.sqrt(variance + np.mean([part.spare for part in parts]) ** 2)
     if value in (0, 1):
-        ends = value - _z(level) * deviation, value + _z(level) * deviation
+        ends = value - reach, value + reach
     else:
-        reach = _z(level) * deviation / (value * (1 - value))
-        ends = expit(logit(value) - reach), expit(logit(value) + reach)
+        on_scale = reach / (value * (1 - value))
+        ends = expit(logit(value) - on_scale), expit(logit(value) + on_scale)
     return Interval(value, max(float(ends[0]), 0.0), min(float(ends[1]), 1.0))
+
+
+def _one_sided(name: int, positive: NDArray[np.bool_], task: Task) -> str:
+    amount = "every case has" if positive.all() else "no case has"
+    return f"AUROC is undefined: {amount} {'label' if task == 'multilabel' else 'class'} {name}"
 
 
 def accuracy_interval(probabilities: Floats, labels: Integers, task: Task, level: float = 0.95) -> Interval:
@@ -122,11 +162,27 @@ def accuracy_interval(probabilities: Floats, labels: Integers, task: Task, level
     trials = float(len(right))
     if right.ndim == 2 and (spread := float(right.mean(axis=1).var())) > 0:
         trials = min(value * (1 - value) * trials / spread, float(right.size))
-    return _wilson(value, trials, _z(level))
+    return wilson_interval(value, trials, level)
 
 
-def _wilson(value: float, trials: float, z: float) -> Interval:
-    centre = (value + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    reach = z / (1 + z**2 / trials) * math.sqrt(value * (1 - value) / trials + z**2 / (4 * trials**2))
-    # at 0 and 1 the formula gives the value itself, up to rounding
-    return Interval(value, max(min(centre - reach, value), 0.0), min(max(centre + reach, value), 1.0))
+def share_interval(part: float, whole: float, why: str, level: float = 0.95) -> Interval:
+    """`part` of `whole` cases as a share with Wilson's interval; undefined because of `why` where there are none."""
+    return wilson_interval(float(part / whole), float(whole), level) if whole > 0 else Interval.undefined(why)
+
+
+def wilson_interval(value: float, trials: float, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a share of so many trials, which need not be a whole number."""
+    low, high = wilson(np.array(value * trials), np.array(trials), level)
+    return Interval(value, min(float(low), value), max(float(high), value))  # value * trials is rounded
+
+
+def wilson(true: Floats, count: Floats, level: float = 0.95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both ends of the score interval of the shares true / count (Wilson 1927), arrays of one shape.
+
+    count must be above 0; it need not be whole, as an effective number of cases is not.
+    """
+    z2 = normal_quantile(level) ** 2
+    centre, reach = true + z2 / 2, np.sqrt(z2 * (true * (1 - true / count) + z2 / 4))
+    # at shares of 0 and 1 the formula gives the share itself, up to rounding
+    low, high = np.minimum((centre - reach) / (count + z2), true / count), (centre + reach) / (count + z2)
+    return np.maximum(low, 0.0), np.minimum(np.maximum(high, true / count), 1.0)

@@ -135,15 +135,18 @@ def accuracy(probabilities: Floats, labels: Integers, task: Task) -> float:
 
 
 def correct(probabilities: Floats, labels: Integers, task: Task) -> NDArray[np.bool_]:
-    """What the usual decision gets right: (cases,), or (cases, labels) for multilabel. A binary tie goes to class 0."""
-    right: NDArray[np.bool_]
+    """What the usual decision gets right: (cases,), or (cases, labels) for multilabel."""
+    return np.asarray(predicted_labels(probabilities, task) == labels)
+
+
+def predicted_labels(probabilities: Floats, task: Task) -> NDArray[np.intp]:
+    """The usual decision: (cases,), the argmax, where a binary tie goes to class 0; or for multilabel (cases, labels)
+    of 0 and 1."""
     if task == "multilabel":
-        right = (probabilities > 0.5) == (labels == 1)
-    elif task == "binary":
-        right = (probabilities[:, 1] > 0.5) == (labels == 1)
-    else:
-        right = probabilities.argmax(axis=1) == labels
-    return right
+        return (probabilities > 0.5).astype(np.intp)
+    if task == "binary":
+        return (probabilities[:, 1] > 0.5).astype(np.intp)
+    return probabilities.argmax(axis=1)
 
 
 def confidences(probabilities: Floats, labels: Integers, task: Task) -> tuple[Floats, NDArray[np.bool_]]:

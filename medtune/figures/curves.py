@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from medtune.data import SPLITS
-from medtune.figures.canvas import COLOURS, GRID, INK, PALE, add_axes, coloured, label, new_figure, save
+from medtune.figures.canvas import COLOURS, GRID, PALE, add_axes, coloured, key_row, label, new_figure, save
 
 CURVES = {"loss": "loss (NLL)", "auroc": "AUROC", "accuracy": "accuracy"}
 WIDTH, HEIGHT = 12.0, 4.0  # inches
@@ -23,17 +21,17 @@ def curves_figure(records: Sequence[Mapping[str, float]], kept: int, path: Path)
     records: of each epoch from the first on, nine numbers by `train/loss` and so on; what is NaN is a gap. kept: the
     epoch of the model that is tested, marked by a dashed line. The folder of `path` must be there.
     """
-    figure = new_figure(WIDTH, HEIGHT)
+    figure, epochs = new_figure(WIDTH, HEIGHT), np.arange(1.0, len(records) + 1)
     for place, (metric, title) in enumerate(CURVES.items()):
         values = np.array([[record[f"{split}/{metric}"] for record in records] for split in SPLITS])
-        axes = add_axes(figure, (0.62 + 3.98 * place, 0.6, 3.32, 2.62), (0.5, len(records) + 0.5), _limits(values))
-        _draw(axes, values, kept)
+        axes = add_axes(figure, (0.62 + 3.98 * place, 0.6, 3.32, 2.62), (0.5, len(records) + 0.5), limits(values))
+        draw_lines(axes, epochs, values, kept)
         label(axes, x="epoch", title=title)
-    _draw_key(figure, kept)
+    key_row(figure, 0.22, _key(kept))
     save(figure, path)
 
 
-def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+def limits(values: NDArray[np.float64]) -> tuple[float, float]:
     """Of all that is drawn, with a margin."""
     known = values[np.isfinite(values)]
     if not known.size:
@@ -42,24 +40,27 @@ def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(known.min()) - margin, float(known.max()) + margin
 
 
-def _draw(axes: Axes, values: NDArray[np.float64], kept: int) -> None:
-    epochs = np.arange(1, values.shape[1] + 1)
+def draw_lines(
+    axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], kept: float, ticks: int = 6
+) -> None:
+    """values: (lines, epochs), NaN where there is a gap. kept: the epoch that is marked."""
     axes.grid(color=GRID, linewidth=0.8)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10), integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10), integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(ticks, steps=(1, 2, 2.5, 5, 10)))
     axes.axvline(kept, color=PALE, linewidth=1.2, linestyle="dashed", zorder=3)
-    lines = coloured([np.column_stack([epochs, line]) for line in values], 1.8)
-    axes.add_collection(lines)
-    if values.shape[1] == 1:  # a line of one point is not seen
-        axes.scatter([1] * len(values), values[:, 0], color=COLOURS[: len(values)], s=20, zorder=4)
+    axes.add_collection(coloured([np.column_stack([epochs, line]) for line in values], 1.8))
+    lines, at = np.nonzero(_alone(values))
+    if len(lines):  # a line of one point is not seen
+        axes.scatter(epochs[at], values[lines, at], color=[COLOURS[line] for line in lines], s=20, zorder=4)
 
 
-def _draw_key(figure: Figure, kept: int) -> None:
-    """In a row above the panels: matplotlib's legend would cover lines."""
-    y, colours = 1 - 0.22 / HEIGHT, (*COLOURS[: len(SPLITS)], PALE)
-    for place, text in enumerate((*SPLITS, f"the tested model, epoch {kept}")):
-        x = (0.62 + 0.95 * place) / WIDTH
-        dashes = "dashed" if place == len(SPLITS) else "solid"
-        line = LineCollection([[(x, y), (x + 0.3 / WIDTH, y)]], colors=colours[place], linewidths=2, linestyles=dashes)
-        figure.add_artist(line)
-        figure.text(x + 0.38 / WIDTH, y, text, fontsize=11, color=INK, va="center")
+def _alone(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points have a gap or an end on both sides."""
+    known = np.pad(np.isfinite(values), ((0, 0), (1, 1)))
+    return known[:, 1:-1] & ~known[:, :-2] & ~known[:, 2:]
+
+
+def _key(kept: int) -> list[tuple[float, str, str, str]]:
+    texts = (*SPLITS, f"the tested model, epoch {kept}")
+    colours, dashes = (*COLOURS[: len(SPLITS)], PALE), ("solid",) * len(SPLITS) + ("dashed",)
+    return [(0.62 + 0.95 * place, *of) for place, of in enumerate(zip(texts, colours, dashes, strict=True))]

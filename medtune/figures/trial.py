@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from medtune.evaluation.metrics import probabilities
-from medtune.figures.roc_and_reliability import reliability_figure, roc_figure
+from medtune.figures.reliability import reliability_figure
+from medtune.figures.roc import roc_figure
 from medtune.task import Task
 from medtune.training.predictions import logits_of_epoch
 

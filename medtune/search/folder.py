@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
 from medtune.config.write import dump_sweep, dump_yaml
+from medtune.config.yaml_text import parse
 from medtune.files import to_json, whole_lines, write_whole
 
 
@@ -104,6 +105,10 @@ class SweepFolder:
     def start_trial(self, number: int, config: dict[str, Any]) -> None:
         self.trial(number).mkdir(parents=True, exist_ok=True)
         write_whole(self.trial(number) / "config.yaml", dump_yaml(config).encode())
+
+    def used(self, number: int) -> dict[str, Any]:
+        """All that changes a trial's numbers, as it was used: its configuration, `seed`, `precision`, `versions`."""
+        return dict(parse((self.trial(number) / "config.yaml").read_text()).tree)
 
     def append_epoch(self, number: int, record: dict[str, Any]) -> None:
         with (self.trial(number) / "epochs.jsonl").open("a") as file:

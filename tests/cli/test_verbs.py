@@ -226,7 +226,7 @@ class TestStatus:
         told = json.loads(out)
         assert code == 0 and told["running"] is False and told["wanted"] == 5 and "state    finished" in err
 
-    @pytest.mark.parametrize("verb", ["status", "resume", "retrain", "test", "ui"])
+    @pytest.mark.parametrize("verb", ["status", "resume", "retrain", "test", "evaluate", "report", "ui"])
     def test_where_there_is_no_sweep(self, verb: str, medtune: Call, tmp_path: Path) -> None:
         (tmp_path / "runs").mkdir()
         code, out, err = medtune(verb, "runs")
@@ -244,7 +244,7 @@ def test_retrain_then_test(medtune: Call, finished: SweepFolder, monkeypatch: py
     assert code == 0 and [Path(path).name for path in json.loads(out)["models"]] == ["model", "model-1"]
     code, out, _ = medtune("test", "runs/tiny")
     assert code == 0 and re.search(r"test, 240 cases, look 1, model of trial \d", out)
-    assert re.search(r"AUROC    0\.\d+ \(95 % 0\.\d+ to ", out) and "over 2 seeds: mean AUROC " in out
+    assert re.search(r"AUROC    0\.\d+ \(0\.\d+ to ", out) and "over 2 seeds: mean AUROC " in out
     code, out, _ = medtune("test", "runs/tiny", "--json")
     told = json.loads(out.splitlines()[-1])
     assert code == 0 and told["looks"] == 2 and told["auroc"].keys() == {"value", "low", "high"}
@@ -266,7 +266,26 @@ def test_test_curves(medtune: Call, finished: SweepFolder, monkeypatch: pytest.M
     assert code == 2 and "--test-curves trains what was" in err
 
 
-@pytest.mark.parametrize("verb", ["resume", "retrain", "test"])
+def test_evaluate_and_report(medtune: Call, finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medtune.tracking.evaluated.Tracker", Untracked)
+    code, out, err = medtune("evaluate", "runs/tiny", "--trial", 0)
+    assert code == 0 and out.startswith("trial 0, epoch ")
+    assert f"figures  {finished.path / 'trials' / '0000' / 'evaluation'}" in out
+    code, out, err = medtune("evaluate", "runs/tiny", "--json")
+    told = json.loads(out)
+    assert (
+        code == 0 and "corruption: noise" in err and told["discrimination"]["auroc"].keys() == {"value", "low", "high"}
+    )
+    code, _, err = medtune("evaluate", "runs/tiny", "--test", "--trial", 1)
+    assert code == 2 and "--test is of the retrained model" in err
+    code, out, err = medtune("evaluate", "runs/tiny", "--test")
+    assert code == 2 and out == "" and "`medtune retrain " in err
+    code, out, _ = medtune("report", "runs/tiny", "--json")
+    told = json.loads(out)
+    assert code == 0 and Path(told["html"]).exists() and Path(told["markdown"]).exists()
+
+
+@pytest.mark.parametrize("verb", ["resume", "retrain", "test", "evaluate", "report"])
 def test_a_folder_in_use_is_refused(verb: str, medtune: Call, finished: SweepFolder) -> None:
     finished.lock()
     code, _, err = medtune(verb, "runs/tiny")

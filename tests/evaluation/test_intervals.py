@@ -10,9 +10,17 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import beta, norm
 from sklearn.metrics import roc_auc_score
+from statsmodels.stats.proportion import proportion_confint
 
 from medtune.evaluation import metrics
-from medtune.evaluation.intervals import Interval, accuracy_interval, auroc_interval
+from medtune.evaluation.intervals import (
+    Interval,
+    accuracy_interval,
+    auroc_interval,
+    auroc_intervals_per_class,
+    share_interval,
+    wilson,
+)
 from medtune.task import TASKS, Task
 
 Draw = Callable[..., tuple[NDArray[Any], NDArray[Any]]]
@@ -140,8 +148,62 @@ def test_every_interval_holds_its_value(draw: Draw, task: Task, cases: int) -> N
         assert interval.low < interval.high
 
 
+@pytest.mark.parametrize("task", ["multiclass", "multilabel", "ordinal"])
+def test_each_class_is_a_binary_problem(draw: Draw, task: Task) -> None:
+    logits, labels = draw(task, 120, 5, decimals=1)
+    predicted = metrics.probabilities(logits, task)
+    per_class = auroc_intervals_per_class(predicted, labels, task)
+    assert len(per_class) == predicted.shape[1]
+    for k, got in enumerate(per_class):
+        own = labels[:, k] if task == "multilabel" else (labels == k).astype(np.int64)
+        expected = auroc_interval(two_columns(predicted[:, k]), own, "binary")
+        assert (got.value, got.low, got.high) == pytest.approx((expected.value, expected.low, expected.high), abs=1e-12)
+
+
+def test_binary_has_one_class(draw: Draw) -> None:
+    logits, labels = draw("binary", 50, 6)
+    predicted = metrics.probabilities(logits, "binary")
+    assert auroc_intervals_per_class(predicted, labels, "binary") == [auroc_interval(predicted, labels, "binary")]
+
+
+def test_a_missing_class_leaves_the_others_their_intervals(draw: Draw) -> None:
+    logits, labels = draw("multiclass", 80, 7)
+    labels[labels == 1] = 0
+    per_class = auroc_intervals_per_class(metrics.probabilities(logits, "multiclass"), labels, "multiclass")
+    assert [math.isnan(one.value) for one in per_class] == [k == 1 for k in range(7)]
+    assert per_class[1].why == "AUROC is undefined: no case has class 1"
+    logits, labels = draw("multilabel", 80, 7)
+    labels[:, 2] = 1
+    per_class = auroc_intervals_per_class(metrics.probabilities(logits, "multilabel"), labels, "multilabel")
+    assert per_class[2].why == "AUROC is undefined: every case has label 2" and not math.isnan(per_class[0].value)
+
+
+@pytest.mark.parametrize(("part", "whole"), [(0, 1), (1, 1), (0, 20), (20, 20), (3, 7), (250, 1000)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_a_share_has_wilsons_interval(part: int, whole: int, level: float) -> None:
+    low, high = proportion_confint(part, whole, 1 - level, method="wilson")
+    got = share_interval(part, whole, "", level)
+    assert (got.value, got.low, got.high) == pytest.approx((part / whole, low, high), abs=1e-12)
+
+
+def test_a_share_of_nothing_is_undefined() -> None:
+    assert share_interval(0, 0, "no case").as_json()["undefined"] == "no case"
+
+
 def test_not_a_number_is_refused() -> None:
     bad, labels = np.full((4, 2), math.nan), np.array([0, 1, 0, 1])
     for interval in (auroc_interval, accuracy_interval):
         with pytest.raises(ValueError, match="0..1"):
             interval(bad, labels, "binary")
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_wilsons_ends_are_those_of_statsmodels(level: float) -> None:
+    count = np.random.default_rng(0).integers(1, 500, 200).astype(float)
+    true = np.floor(count * np.random.default_rng(1).random(200))
+    true[:2], true[2:4] = 0, count[2:4]
+    low, high = wilson(true, count, level)
+    wanted = proportion_confint(true, count, 1 - level, "wilson")
+    np.testing.assert_allclose([low, high], wanted, atol=1e-12)
+    assert low[:2].tolist() == [0, 0] and high[2:4].tolist() == [1, 1]
+    assert (low >= 0).all() and (high <= 1).all() and (low <= true / count).all() and (high >= true / count).all()

@@ -1,0 +1,108 @@
+"""The verbs of a sweep that has trials: its winner retrained, the test opened, all of it evaluated and reported."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from medtune.cli.arguments import Folder, Json
+
+
+def retrain(
+    folder: Folder,
+    seeds: Annotated[int | None, typer.Option(min=1, help="how many models; as the file says unless given")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="the winner's best epoch unless given")] = None,
+    test_curves: Annotated[
+        bool, typer.Option("--test-curves", help="once the test is open: train, val and test after every epoch")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train the best trial's configuration on the full train set."""
+    from medtune.cli.text import command, print_json
+    from medtune.search.folder import SweepFolder
+
+    if test_curves and (seeds or epochs):
+        raise typer.BadParameter("--test-curves trains what was retrained last: leave --seeds and --epochs out")
+    opened = SweepFolder.open(folder)
+    opened.lock()
+    config = opened.config()
+    if test_curves:
+        return _test_curves(opened, config, json)
+    from medtune.retrain import plan_retrain
+    from medtune.tracking.retrained import retrain_tracked
+
+    chosen = plan_retrain(opened, config, seeds, epochs)
+    told = f"trial {chosen.trial} for {chosen.stop} epochs on {chosen.train_on}, {chosen.seeds} seeds"
+    print(told, file=sys.stderr)
+    paths = retrain_tracked(opened, config, chosen, lambda text: print(text, file=sys.stderr, flush=True))
+    shown = [str(path) for path in paths]
+    if json:
+        print_json({"trial": chosen.trial, "epochs": chosen.stop, "train_on": chosen.train_on, "models": shown})
+    else:
+        print("\n".join([*(f"model    {path}" for path in shown), f"next     {command('test', opened.path)}"]))
+
+
+def _test_curves(folder: Any, config: Any, json: bool) -> None:
+    """Draws the curves of the first retrained model, and says where they are."""
+    from medtune.cli.text import curves_lines, print_json
+    from medtune.tracking.retrained import curves_tracked
+
+    result = curves_tracked(folder, config, lambda text: print(text, file=sys.stderr, flush=True))
+    if json:
+        print_json(result)
+    else:
+        print("\n".join(curves_lines(result)))
+
+
+def test(folder: Folder, json: Json = False) -> None:
+    """Open the sealed test for the retrained model."""
+    from medtune.cli.text import print_json, test_lines
+    from medtune.search.folder import SweepFolder
+
+    opened = SweepFolder.open(folder)
+    opened.lock()
+    from medtune.tracking.retrained import test_tracked
+
+    result = test_tracked(opened, opened.config())
+    print("\n".join(test_lines(result)), file=sys.stderr if json else sys.stdout)
+    if json:
+        print_json(result)
+
+
+def evaluate(
+    folder: Folder,
+    trial: Annotated[int | None, typer.Option(min=0, help="its number; the best one unless given")] = None,
+    test: Annotated[bool, typer.Option("--test", help="the retrained model on the test, once that is open")] = False,
+    json: Json = False,
+) -> None:
+    """All that can be said of a trial: calibration, thresholds, errors, robustness; numbers and figures."""
+    from medtune.cli.text import evaluation_lines, print_json
+    from medtune.search.folder import SweepFolder
+
+    if test and trial is not None:
+        raise typer.BadParameter("--test is of the retrained model: leave --trial out")
+    opened = SweepFolder.open(folder)
+    opened.lock()
+    from medtune.tracking.evaluated import evaluate_tracked
+
+    found = evaluate_tracked(
+        opened, opened.config(), trial, test, lambda text: print(text, file=sys.stderr, flush=True)
+    )
+    print("\n".join(evaluation_lines(found)), file=sys.stderr if json else sys.stdout)
+    if json:
+        print_json(found)
+
+
+def report(folder: Folder, json: Json = False) -> None:
+    """Write what a reader gets: report.html, which needs nothing beside itself, and report.md."""
+    from medtune.cli.text import print_json
+    from medtune.search.folder import SweepFolder
+
+    opened = SweepFolder.open(folder)
+    opened.lock()
+    from medtune.tracking.evaluated import report_tracked
+
+    paths = report_tracked(opened, opened.config(), lambda text: print(text, file=sys.stderr, flush=True))
+    print("\n".join(f"report   {path}" for path in paths), file=sys.stderr if json else sys.stdout)
+    if json:
+        print_json({"html": str(paths[0]), "markdown": str(paths[1])})

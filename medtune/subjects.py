@@ -1,0 +1,223 @@
+"""What is evaluated: a trial on its validation cases, or a retrained model on the test, once that is open."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medtune.config.default import trial_config
+from medtune.config.sweep import SweepConfig
+from medtune.config.trial import TrialConfig
+from medtune.data import Split
+from medtune.data.batches import DeviceSplit, to_device
+from medtune.data.catalogue import describe
+from medtune.evaluation.appraisal import Decided
+from medtune.evaluation.metrics import Floats, Integers
+from medtune.inspection.rebuilt import rebuilt
+from medtune.models.classifier import Classifier
+from medtune.retrain import decided_of, load_model, retrained_models
+from medtune.search.entries import Entry, best_entry, ranked
+from medtune.search.folder import FolderError, SweepFolder
+from medtune.search.ledger import Ledger
+from medtune.search.run import DEFAULT_TRIAL
+from medtune.search.sweep import check_data, load_search_data
+from medtune.task import Task
+from medtune.training.device import detect_device
+from medtune.training.predictions import logits_of_epoch
+from medtune.unseal import open_sealed
+
+ENSEMBLE = 5  # of the best trials
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model and the images that it is asked about, on one device."""
+
+    model: Classifier
+    split: DeviceSplit
+    autocast: torch.autocast
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The predictions of one model, with all that belongs to them.
+
+    about: in words. run: the key of its run in tracking. folder: where its evaluation is written. trial, epoch: None
+    where there is none. logits: float32 (cases, classes). images: uint8 of the same cases. members: the logits of the
+    models of an ensemble on the same cases, this one first. default: the logits of the untuned default on them; None
+    where there are none, or where it is the subject. records: of its epochs. network: None where its weights were not
+    kept, and then `without` says so. decided: what was chosen on validation; None: these cases are validation.
+    """
+
+    about: str
+    run: str
+    folder: Path
+    trial: int
+    epoch: int | None
+    split: str
+    task: Task
+    classes: Sequence[str]
+    logits: Floats
+    labels: Integers
+    images: np.ndarray
+    members: np.ndarray
+    network: Network | None
+    without: str = ""
+    default: Floats | None = None
+    records: Sequence[Mapping[str, Any]] = ()
+    decided: Decided | None = None
+    looks: int = 0
+
+
+def subject_of_trial(folder: SweepFolder, config: SweepConfig, number: int | None = None) -> Subject:
+    """A trial at its best epoch on validation, or out of fold where it was cross-validated; the best trial unless a
+    number is given. Raises FolderError where the trial is not there or has left no predictions."""
+    check_data(folder, config)
+    ledger = Ledger(folder.ledger, folder.sweep_id, config)
+    entries = ledger.entries()
+    entry = _chosen_entry(folder, config, entries, number)
+    logits, labels = _predictions(folder, entry)
+    settings, info = trial_config(config.trial, ledger.point(entry.number)), describe(config.data)
+    split = _cases(config, settings, len(labels))
+    network, without = _network(folder, config, entry.number, settings, split)
+    many = f"{len(labels):,} cases"
+    where = f"out of fold, {many} of train and val" if settings.folds else f"validation, {many}"
+    return Subject(
+        about=f"trial {entry.number}, epoch {entry.best_epoch}, {where}",
+        run=f"trial-{entry.number:04d}",
+        folder=folder.trial(entry.number) / "evaluation",
+        trial=entry.number,
+        epoch=entry.best_epoch,
+        split="val",
+        task=info.task,
+        classes=info.classes,
+        logits=logits,
+        labels=labels,
+        images=split.images,
+        members=_members(folder, config, entries, entry, logits),
+        network=network,
+        without=without,
+        default=_default(folder, entries, entry, logits),
+        records=folder.epochs(entry.number),
+    )
+
+
+def _chosen_entry(folder: SweepFolder, config: SweepConfig, entries: Sequence[Entry], number: int | None) -> Entry:
+    if number is None:
+        entry = best_entry(entries, config.direction)
+    else:
+        entry = next((entry for entry in entries if entry.number == number), None)
+        if entry is None:
+            raise FolderError(f"{folder.path} has no trial {number}: they are numbered 0 to {len(entries) - 1}")
+    if entry is None or entry.best_epoch is None:
+        what = "no trial with a value" if entry is None else f"no value of trial {entry.number} ({entry.state})"
+        raise FolderError(f"{folder.path} has {what} yet: there is nothing to evaluate")
+    return entry
+
+
+def _predictions(folder: SweepFolder, entry: Entry) -> tuple[Floats, Integers]:
+    """Of the best epoch."""
+    predictions = folder.predictions(entry.number)
+    if predictions is None or entry.best_epoch is None or entry.best_epoch not in predictions["epochs"]:
+        raise FolderError(
+            f"{folder.path} has no predictions of trial {entry.number} at epoch {entry.best_epoch} yet: "
+            "they are written when a trial ends"
+        )
+    return logits_of_epoch(predictions, entry.best_epoch), predictions["labels"]
+
+
+def _cases(config: SweepConfig, settings: TrialConfig, cases: int) -> Split:
+    """The images behind the predictions: of validation, or of train as it was searched on and then validation."""
+    data = load_search_data(config)
+    if not settings.folds:
+        return data.val
+    train, val = data.train, data.val
+    return Split(np.concatenate([train.images, val.images]), np.concatenate([train.labels, val.labels]))
+
+
+def _network(
+    folder: SweepFolder, config: SweepConfig, number: int, settings: TrialConfig, split: Split
+) -> tuple[Network | None, str]:
+    """The trial's model, or why there is none."""
+    if settings.folds:
+        return None, f"trial {number} is {settings.folds} models, one for each fold: what asks a model is left out"
+    path = folder.trial(number) / "best" / "model.safetensors"
+    if not path.exists():
+        return None, f"the weights of trial {number} were not kept (keep.weights): what asks a model is left out"
+    device = detect_device()
+    on_device = to_device(split, device, config.data.as_rgb)
+    info = describe(config.data)
+    model = rebuilt(path, settings, on_device.channels, len(info.classes), on_device.size)
+    half = folder.used(number)["precision"] == "bfloat16"
+    return Network(model.to(device), on_device, torch.autocast(device, torch.bfloat16, enabled=half)), ""
+
+
+def _members(
+    folder: SweepFolder, config: SweepConfig, entries: Sequence[Entry], subject: Entry, logits: Floats
+) -> np.ndarray:
+    """(members, cases, classes): the subject and the best of the other complete trials, at their best epochs."""
+    members = [logits]
+    for entry in ranked(entries, config.direction):
+        if entry.number == subject.number or entry.state != "complete" or len(members) == ENSEMBLE:
+            continue
+        predictions = folder.predictions(entry.number)
+        if predictions is not None and entry.best_epoch is not None and entry.best_epoch in predictions["epochs"]:
+            member = logits_of_epoch(predictions, entry.best_epoch)
+            if member.shape == logits.shape and np.isfinite(member).all():
+                members.append(member)
+    return np.stack(members)
+
+
+def _default(folder: SweepFolder, entries: Sequence[Entry], subject: Entry, logits: Floats) -> Floats | None:
+    """Of trial 0 at its best epoch, where it has one and is another trial on the same cases."""
+    default = next((entry for entry in entries if entry.number == DEFAULT_TRIAL), None)
+    if default is None or default.number == subject.number or default.best_epoch is None:
+        return None
+    try:
+        found, _ = _predictions(folder, default)
+    except FolderError:
+        return None
+    return found if found.shape == logits.shape and np.isfinite(found).all() else None
+
+
+def subject_of_test(folder: SweepFolder, config: SweepConfig) -> Subject:
+    """The first retrained model on the test. It is another look at it. Raises FolderError where there is no retrained
+    model, or where `medtune test` has not opened the test."""
+    models = retrained_models(folder)
+    if not all((path / "test.npz").exists() for path in models):
+        raise FolderError(
+            f"{folder.path} has its test still sealed: `medtune test {folder.path}` opens it, and comes first"
+        )
+    looks, splits = open_sealed(folder, config)
+    model, description = load_model(models[0])
+    device, info = detect_device(), describe(config.data)
+    autocast = torch.autocast(device, torch.bfloat16, enabled=description["precision"] == "bfloat16")
+    split = to_device(splits["test"], device, config.data.as_rgb)
+    members = np.stack([_logits_of_test(path) for path in models])
+    model = model.to(device)
+    trial = int(description["trial"])
+    return Subject(
+        about=f"trial {trial} retrained, test, {len(split):,} cases, look {looks}",
+        run="retrain-0",
+        folder=models[0] / "evaluation",
+        trial=trial,
+        epoch=None,
+        split="test",
+        task=info.task,
+        classes=info.classes,
+        logits=members[0],
+        labels=splits["test"].labels,
+        images=splits["test"].images,
+        members=members,
+        network=Network(model, split, autocast),
+        decided=decided_of(description),
+        looks=looks,
+    )
+
+
+def _logits_of_test(path: Path) -> np.ndarray:
+    with np.load(path / "test.npz", allow_pickle=False) as file:
+        return np.asarray(file["logits"])
