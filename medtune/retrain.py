@@ -175,6 +175,7 @@ def model_description(config: SweepConfig, plan: Plan, training: Training, index
         "task": info.task,
         "classes": list(info.classes),
         "channels": training.train.channels,
+        "data_channels": info.channels,
         "size": training.train.size,
         "normalise": {"mean": training.model.mean.flatten().tolist(), "std": training.model.std.flatten().tolist()},
         "precision": resolve_precision(plan.config.precision, training.device.type),

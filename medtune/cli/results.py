@@ -1,6 +1,8 @@
 """The verbs of a sweep that has trials: its winner retrained, the test opened, all of it evaluated and reported."""
 
+import contextlib
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -106,3 +108,28 @@ def report(folder: Folder, json: Json = False) -> None:
     print("\n".join(f"report   {path}" for path in paths), file=sys.stderr if json else sys.stdout)
     if json:
         print_json({"html": str(paths[0]), "markdown": str(paths[1])})
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="a folder with a model, such as runs/NAME/retrain/model")],
+    images: Annotated[list[Path], typer.Argument(help="pictures, and folders of pictures")],
+    out: Annotated[Path | None, typer.Option(help="a CSV file; stdout unless given", show_default=False)] = None,
+    json: Annotated[bool, typer.Option("--json", help="a JSON object a line in the place of CSV")] = False,
+) -> None:
+    """Ask a retrained model about pictures: recalibrated probabilities and a decision for each."""
+    from medtune.cli.text import answer_line, head_of_answers
+    from medtune.predict import Predictor, pictures_below
+
+    predictor, paths, bad = Predictor(model), pictures_below(images), 0
+    with out.open("w", newline="") if out else contextlib.nullcontext(sys.stdout) as file:
+        if not json:
+            file.write(head_of_answers(predictor.classes))
+        for answer in predictor.answers(paths):
+            if answer.why:
+                bad += 1
+                print(f"{answer.path}: {answer.why}", file=sys.stderr)
+            else:
+                file.write(answer_line(answer, predictor.classes, json))
+    if bad:
+        print(f"{bad} of {len(paths)} files could not be read; the others were answered", file=sys.stderr)
+        raise typer.Exit(1)

@@ -1,13 +1,19 @@
 """Results in words."""
 
+import csv
+import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medtune.evaluation.intervals import Interval
 from medtune.report.words import believed, interval, number
 from medtune.search.summary import Summary
+
+if TYPE_CHECKING:
+    from medtune.predict import Answer  # which imports torch
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -100,3 +106,22 @@ def curves_lines(result: dict[str, Any]) -> list[str]:
     """Where the learning curves are."""
     told = f"trial {result['trial']}, {result['epochs']} epochs, look {result['looks']} at the test"
     return [told, f"curves   {result['curves']}", f"picture  {result['picture']}"]
+
+
+def head_of_answers(classes: Sequence[str]) -> str:
+    """The first line of the CSV of `medtune predict`."""
+    return _csv(["file", *classes, "decision"])
+
+
+def answer_line(answer: "Answer", classes: Sequence[str], as_json: bool) -> str:
+    """What a model said of a picture, as a line of CSV or as a JSON object."""
+    if as_json:
+        told = dict(zip(classes, answer.probabilities, strict=True))
+        return json.dumps({"file": str(answer.path), "probabilities": told, "decision": answer.decision}) + "\n"
+    return _csv([str(answer.path), *(f"{value:.6f}" for value in answer.probabilities), answer.decision])
+
+
+def _csv(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()

@@ -10,7 +10,7 @@ import typer
 from medtune.cli.arguments import File, Folder, Json, Sets
 from medtune.cli.data import data_app
 from medtune.cli.model import model_app
-from medtune.cli.results import evaluate, report, retrain, test
+from medtune.cli.results import evaluate, predict, report, retrain, test
 
 app = typer.Typer(
     add_completion=False,
@@ -140,7 +140,7 @@ def status(folder: Folder, json: Json = False) -> None:
         print_json({**summary.as_json(), "running": running, "wanted": wanted_trials(config)})
 
 
-for verb in (retrain, test, evaluate, report):
+for verb in (retrain, test, evaluate, report, predict):
     app.command()(verb)
 
 

@@ -331,3 +331,20 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
 
     print_json({"a": float("nan"), "b": [float("nan"), {"c": float("nan")}], "d": 1.5})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, {"c": None}], "d": 1.5}
+
+
+def test_predict(medtune: Call, finished: SweepFolder, make_pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medtune.tracking.retrained.Tracker", Untracked)
+    medtune("retrain", "runs/tiny", "--epochs", 1)
+    pictures, model = make_pictures({"a": 2, "b": 1}), finished.retrained / "model"
+    code, out, _ = medtune("predict", model, pictures)
+    head, *lines = out.splitlines()
+    assert code == 0 and head.startswith("file,") and head.endswith(",decision") and len(lines) == 3
+    (pictures / "a" / "0.png").write_bytes(b"")
+    code, out, err = medtune("predict", model, pictures, "--json")
+    assert code == 1 and [Path(json.loads(line)["file"]).name for line in out.splitlines()] == ["1.png", "0.png"]
+    assert "0.png: " in err and err.endswith("1 of 3 files could not be read; the others were answered\n")
+    code, _, _ = medtune("predict", model, pictures / "b", "--out", "answers.csv")
+    assert code == 0 and len(Path("answers.csv").read_text().splitlines()) == 2
+    code, out, err = medtune("predict", pictures, pictures)
+    assert code == 2 and out == "" and "holds no model" in err
