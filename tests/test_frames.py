@@ -110,7 +110,7 @@ def test_a_row_an_epoch(sweep: Sweep, finished_once: SweepFolder) -> None:
 
 class TestPredictions:
     def test_of_the_best_epoch_and_of_another(self, tiny: Any, tmp_path: Path) -> None:
-        folder = tiny.create(tmp_path / "hard", "data.difficulty=0.8", "search.trials=3", "pruning={name: none}")
+        folder = tiny.create(tmp_path / "learns", "data.train_fraction=1", "search.trials=3", "pruning={name: none}")
         tiny.run(tiny.open(folder))
         sweep = load_sweep(folder.path)
         assert (sweep.trials["best_epoch"] > 1).any()

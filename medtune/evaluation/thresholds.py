@@ -40,8 +40,8 @@ class Target:
 
     def __str__(self) -> str:
         if self.value is None:
-            return "highest sum (Youden)"
-        return f"threshold {self.value:g}" if self.rule == "fixed" else f"{self.rule} at least {self.value:g}"
+            return "Youden"
+        return f"cut at {self.value:g}" if self.rule == "fixed" else f"{self.rule} ≥ {self.value:g}"
 
 
 _WANTED = (0.8, 0.9, 0.95)

@@ -28,7 +28,9 @@ def draw_appraisal(found: Appraisal, records: Sequence[Mapping[str, Any]], best:
     recalibration_figure(shown, after, labels, task, folder / "recalibration.png")
     for number, curve in enumerate(found.decision_curves):
         path = folder / f"net-benefit{_behind(found, number)}.png"
-        net_benefit_figure(curve.thresholds, curve.model, curve.low, curve.high, curve.treat_all, path)
+        net_benefit_figure(
+            curve.thresholds, curve.model, curve.low, curve.high, curve.treat_all, path, _name(found, number)
+        )
     _draw_operating_points(found, folder)
     if records:
         epochs_figure(records, folder / "epochs.png", best)
@@ -40,7 +42,12 @@ def _draw_operating_points(found: Appraisal, folder: Path) -> None:
         problem = 1 if found.task == "binary" else number
         rows = [_row(point) for point in found.operating_points if point.threshold.problem == problem]
         path = folder / f"operating-points{_behind(found, number)}.png"
-        operating_points_figure(scores[number], positive[number], rows, path)
+        operating_points_figure(scores[number], positive[number], rows, path, _name(found, number))
+
+
+def _name(found: Appraisal, number: int) -> str:
+    """Of the class, where there are several figures."""
+    return "" if found.task == "binary" else found.classes[number]
 
 
 def _behind(found: Appraisal, number: int) -> str:

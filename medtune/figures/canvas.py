@@ -56,6 +56,11 @@ def heading(figure: Figure, title: str) -> None:
     figure.text(0.5, y, title, fontsize=points, color=INK, fontweight="bold", ha="center", va="center")
 
 
+def titled(words: str, name: str) -> str:
+    """A title of one class among several."""
+    return f"{shorten(name, 24)}: {words}" if name else words
+
+
 def save(figure: Figure, path: Path) -> None:
     # without the version of matplotlib in it, so that the same picture is the same file
     figure.canvas.print_png(path, metadata={"Software": None}, pil_kwargs={"compress_level": 3})  # type: ignore[attr-defined]

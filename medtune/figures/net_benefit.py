@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from medtune.figures.canvas import COLOURS, GRID, INK, PALE, add_axes, heading, key_row, label, new_figure, save
+from medtune.figures.canvas import COLOURS, GRID, INK, PALE, add_axes, heading, key_row, label, new_figure, save, titled
 
 KEY = ((0.5, "model", COLOURS[0], "solid"), (1.5, "treat all", PALE, "dashed"), (2.65, "treat none", INK, "solid"))
 
@@ -15,14 +15,14 @@ Numbers = NDArray[np.floating[Any]]
 
 
 def net_benefit_figure(
-    thresholds: Numbers, model: Numbers, low: Numbers, high: Numbers, treat_all: Numbers, path: Path
+    thresholds: Numbers, model: Numbers, low: Numbers, high: Numbers, treat_all: Numbers, path: Path, name: str = ""
 ) -> None:
     """Write a PNG, 400 x 400 pixels: net benefit against the threshold (Vickers & Elkin 2006), of the model with its
     interval as a band, of treating all and of treating none, which is 0.
 
     All are (thresholds,), the thresholds 0..1 and rising. What is NaN is a gap. Treating all is cut off where it is
-    far below the others. The title has the share of thresholds at which the model is above both. The folder of `path`
-    must be there. Raises ValueError where the shapes differ.
+    far below the others. The title has the share of thresholds at which the model is above both, and the name of the
+    class. The folder of `path` must be there. Raises ValueError where the shapes differ.
     """
     arrays = [np.asarray(of, dtype=np.float64) for of in (thresholds, model, low, high, treat_all)]
     if arrays[0].ndim != 1 or not len(arrays[0]) or any(of.shape != arrays[0].shape for of in arrays):
@@ -39,7 +39,7 @@ def net_benefit_figure(
     axes.fill_between(x, bottom, top, color=COLOURS[0], alpha=0.2, linewidth=0, zorder=2)
     axes.plot(x, value, color=COLOURS[0], linewidth=2.2, marker="o" if len(x) == 1 else "", zorder=4)
     label(axes, "threshold", "net benefit")
-    heading(figure, _title(value, everyone))
+    heading(figure, titled(_title(value, everyone), name))
     key_row(figure, 0.5, KEY)
     save(figure, path)
 

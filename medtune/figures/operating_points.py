@@ -25,6 +25,7 @@ from medtune.figures.canvas import (
     new_figure,
     save,
     shorten,
+    titled,
     unit_ticks,
 )
 
@@ -56,14 +57,15 @@ def rates(scores: Floats, positive: NDArray[np.bool_], points: int = 400) -> NDA
 
 
 def operating_points_figure(
-    scores: Floats, positive: NDArray[np.bool_], rows: Sequence[Mapping[str, Any]], path: Path
+    scores: Floats, positive: NDArray[np.bool_], rows: Sequence[Mapping[str, Any]], path: Path, name: str = ""
 ) -> None:
     """Write a PNG, 600 pixels wide and 450 + 42 a row high (405 without rows): sensitivity and specificity against the
     threshold, and below a table of the operating points, whose numbers are those on the plot.
 
     scores: (cases,), 0..1; positive: (cases,); a case is called positive when its score is at or above a threshold.
     rows: each with `name`, `threshold` (None or not finite: there is none) and `sensitivity`, `specificity`, `ppv`,
-    `npv` as `Interval`; one that is missing or undefined is a dash. The folder of `path` must be there. Raises
+    `npv` as `Interval`; one that is missing or undefined is a dash. name: of the class,
+    for the title. The folder of `path` must be there. Raises
     ValueError where the shapes differ or there is no case.
     """
     if scores.ndim != 1 or scores.shape != positive.shape or not len(scores):
@@ -78,7 +80,7 @@ def operating_points_figure(
     axes.add_collection(coloured([found[:, [0, 1]], found[:, [0, 2]]], 2.2))
     _draw_thresholds(axes, [_threshold(row) for row in rows])
     label(axes, "threshold")
-    heading(figure, f"{cases(len(scores))}, {int(positive.sum()):,} positive")
+    heading(figure, titled(f"{cases(len(scores))}, {int(positive.sum()):,} positive", name))
     key_row(figure, 0.45, KEY)
     if rows:
         _draw_table(figure, rows)
