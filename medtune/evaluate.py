@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medtune.evaluation.appraisal import Appraisal, appraise, headline
-from medtune.evaluation.calibration import KINDS
+from medtune.evaluation.appraisal import Appraisal, appraise
+from medtune.evaluation.calibration import usual_kind
 from medtune.evaluation.calibration_error import calibration_estimate
 from medtune.evaluation.comparison import auroc_difference
 from medtune.evaluation.coverage import CoverageCurve, coverage_curve
@@ -116,7 +116,7 @@ def _of_members(members: NDArray[np.float32], subject: Subject) -> tuple[dict[st
         "members": len(members),
         "auroc": auroc_interval(shown, labels, task).as_json(),
         "accuracy": accuracy_interval(shown, labels, task).as_json(),
-        "ece": calibration_estimate(shown, labels, task, KINDS[headline(task)], generator).as_json(),
+        "ece": calibration_estimate(shown, labels, task, usual_kind(task), generator).as_json(),
         **doubt.as_json(),
         "coverage": curve.as_json(),
     }

@@ -13,8 +13,8 @@ from medtune.config.sweep import Data, SweepConfig
 from medtune.data import SplitName
 from medtune.data.batches import to_device
 from medtune.data.splits import Split, load_sealed_test, load_search_splits
-from medtune.evaluation.appraisal import Decided, headline, operating_points, recalibrated
-from medtune.evaluation.calibration import KINDS
+from medtune.evaluation.appraisal import Decided, operating_points, recalibrated
+from medtune.evaluation.calibration import usual_kind
 from medtune.evaluation.calibration_error import calibration_estimate
 from medtune.evaluation.intervals import accuracy_interval, auroc_interval
 from medtune.evaluation.metrics import evaluate, probabilities
@@ -76,7 +76,7 @@ def measure_logits(logits: np.ndarray, labels: np.ndarray, task: Task, decided: 
     return {
         "auroc": auroc_interval(shown, labels, task).as_json(),
         "accuracy": accuracy_interval(shown, labels, task).as_json(),
-        "ece": calibration_estimate(shown, labels, task, KINDS[headline(task)], generator).as_json(),
+        "ece": calibration_estimate(shown, labels, task, usual_kind(task), generator).as_json(),
         "brier": plain["brier"],
         "nll": plain["loss"],
         "calibrator": decided.calibrator.as_json(),

@@ -7,6 +7,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -31,10 +33,11 @@ from IPython.display import HTML, display
 from plotly.offline import get_plotlyjs
 
 import medtune
-from medtune.evaluation.calibration import KINDS, binned, calibration_error
-from medtune.evaluation.ece_interval import ece_interval, ece_of_perfect
-from medtune.evaluation.metrics import auroc, nll, probabilities
-from medtune.evaluation.recalibration import CALIBRATORS, Temperature, cross_fitted
+from medtune.evaluation.calibration import binned, usual_kind
+from medtune.evaluation.calibration_error import calibration_estimates
+from medtune.evaluation.calibrators import CALIBRATORS, Temperature
+from medtune.evaluation.metrics import auroc, ece, nll, probabilities
+from medtune.evaluation.recalibration import cross_fitted
 from medtune.search.folder import FolderError
 
 # %% tags=["parameters"]
@@ -68,7 +71,7 @@ print(f"trial {trial}, epoch {sweep.trials.loc[trial, 'best_epoch']}: {len(label
 # mark far off the diagonal is a handful of cases, not a finding.
 
 # %%
-kind = KINDS["positive-class-15-width" if task == "multilabel" else "top-label-15-width"]
+kind = usual_kind(task)
 
 
 def reliability(shown, name):
@@ -89,24 +92,21 @@ diagram(reliability(shown, "as trained"))
 # ## ECE, and what it would be for nothing
 #
 # The expected calibration error is the mean distance from the diagonal, weighted by cases. It is never zero on a finite
-# sample: a *perfectly* calibrated model with the same confidences on as many cases would still measure what is printed
-# in the second line. Only what exceeds it says anything about the model.
+# sample: a *perfectly* calibrated model with the same confidences on as many cases reads something too. Only what
+# exceeds that says anything about the model.
 
 # %%
 generator = np.random.default_rng(0)
-interval = ece_interval(shown, labels, task, generator)
-print(f"ECE {interval.value:.3f}, 95 % {interval.low:.3f} to {interval.high:.3f}")
-print(f"a perfectly calibrated model would measure {ece_of_perfect(shown, task, generator):.3f} here")
+estimates = calibration_estimates(shown, labels, task, generator)
+print(estimates[usual_kind(task).name].words)
 
 # %% [markdown]
 # There is not one ECE but many: how many bins, of equal width or with equally many cases, of the top label or of each
 # class. They can disagree by a factor. A paper that does not say which one it reports has not reported one.
 
 # %%
-possible = {name: each for name, each in KINDS.items() if each.why_undefined(task) is None}
-pd.Series(
-    {name: calibration_error(shown, labels, task, each) for name, each in possible.items()}, name="error"
-).to_frame()
+columns = ["value", "debiased", "low", "high", "if_perfect", "p"]
+pd.DataFrame({name: one.as_json() for name, one in estimates.items() if not one.why}).T[columns].astype(float).round(3)
 
 # %% [markdown]
 # ## Temperature scaling
@@ -144,7 +144,7 @@ for name in CALIBRATORS:
         {
             "calibrator": name,
             "NLL": -np.log(np.clip(true, 1e-12, 1)).mean(),
-            "ECE": calibration_error(after, labels, task, kind),
+            "ECE": ece(after, labels, task),
             "AUROC": auroc(after, labels, task),
         }
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medtune.evaluation.calibration import KINDS
+from medtune.evaluation.calibration import KINDS, usual_kind
 from medtune.evaluation.calibration_error import Estimate, calibration_estimate, calibration_estimates
 from medtune.evaluation.calibrators import CALIBRATORS, Calibrator, Uncalibrated, calibrator_from_json
 from medtune.evaluation.coverage import CoverageCurve, coverage_curve
@@ -125,11 +125,6 @@ class Appraisal:
         }
 
 
-def headline(task: Task) -> str:
-    """The kind of ECE that `metrics.ece` is."""
-    return "positive-class-15-width" if task == "multilabel" else "top-label-15-width"
-
-
 def appraise(
     logits: Floats, labels: Integers, task: Task, classes: Sequence[str], seed: int, decided: Decided | None = None
 ) -> Appraisal:
@@ -185,7 +180,7 @@ def _fitted_kinds() -> list[str]:
 
 def recalibrated(shown: Floats, labels: Integers, task: Task, generator: np.random.Generator) -> Recalibrated:
     """What probabilities are worth after a calibrator: (cases, classes). Raises ValueError as `metrics`."""
-    ece = calibration_estimate(shown, labels, task, KINDS[headline(task)], generator)
+    ece = calibration_estimate(shown, labels, task, usual_kind(task), generator)
     return Recalibrated(shown, ece, proper_scores(shown, labels, task, generator))
 
 

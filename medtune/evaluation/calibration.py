@@ -60,6 +60,11 @@ KINDS = {
 }
 
 
+def usual_kind(task: Task) -> Kind:
+    """The one that `metrics.ece` is, and the curves show: of the top label, or of each label of multilabel."""
+    return KINDS["positive-class-15-width" if task == "multilabel" else "top-label-15-width"]
+
+
 def equal_width(confidence: Floats, bins: int) -> NDArray[np.intp]:
     """Index of the bin, of the shape of `confidence`: closed below, open above, except that the last holds 1.0 too."""
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, "right")

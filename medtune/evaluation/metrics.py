@@ -174,7 +174,7 @@ def ece(probabilities: Floats, labels: Integers, task: Task) -> float:
     """Expected calibration error of the top label in 15 equal-width bins, 0..1 (Naeini et al. 2015; Guo et al. 2017).
 
     Multilabel: the mean over labels of the ECE of the positive class. It is biased upwards on few cases: show
-    `intervals.ece_of_perfect` beside it.
+    `calibration_error.calibration_estimate` beside it.
     """
     labels = check_probabilities(probabilities, labels, task)
     confidence, outcome = confidences(probabilities, labels, task)

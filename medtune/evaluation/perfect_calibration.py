@@ -18,7 +18,7 @@ Hits = Callable[[Binned, NDArray[np.intp]], Array]
 
 def errors_if_perfect(
     probabilities: Floats,
-    labels: Integers | None,
+    labels: Integers,
     task: Task,
     kinds: Sequence[tuple[Binned, NDArray[np.intp]]],
     generator: np.random.Generator,
@@ -27,10 +27,10 @@ def errors_if_perfect(
     """The error in each of `draws` sets of labels, (draws,) for each kind, the same labels for all of them.
 
     A kind is its bins and the classes it looks at. Of `labels`, multilabel (cases, labels), only the correlation of a
-    case's labels is taken; without them each label is drawn on its own.
+    case's labels is taken.
     """
     probabilities = np.asarray(probabilities, np.float64)
-    root = np.eye(probabilities.shape[1]) if labels is None or task != "multilabel" else _root(probabilities, labels)
+    root = np.eye(probabilities.shape[1]) if task != "multilabel" else _root(probabilities, labels)
     errors: list[list[Array]] = [[] for _ in kinds]
     at_once = max(1, AT_ONCE // probabilities.size)
     for start in range(0, draws, at_once):
