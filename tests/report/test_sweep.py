@@ -1,0 +1,92 @@
+"""The report of a sweep: whole, self-contained, and about this sweep."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medtune import subjects
+from medtune.data.catalogue import describe
+from medtune.evaluate import evaluate
+from medtune.frames import load_sweep
+from medtune.report.write import write_report
+from medtune.retrain import plan_retrain, retrain
+from medtune.search.folder import SweepFolder
+from medtune.subjects import subject_of_trial
+from medtune.unseal import unseal
+
+SECTIONS = [
+    "What was searched",
+    "What won",
+    "How the search went",
+    "How well it tells the classes apart",
+    "Whether its probabilities can be believed",
+    "Thresholds",
+    "What it does not know",
+    "Worse images",
+    "Where it is wrong",
+    "The sealed test",
+    "What it cost",
+    "How to get it again",
+]
+
+
+def written(folder: SweepFolder) -> tuple[str, str]:
+    subject = subject_of_trial(folder, folder.config())
+    found = evaluate(subject, lambda _: None)
+    html, markdown = write_report(folder, found, subject.folder)
+    assert (html, markdown) == (folder.path / "report.html", folder.path / "report.md")
+    return html.read_text(), markdown.read_text()
+
+
+def test_it_is_one_file_that_needs_nothing_beside_itself(finished: SweepFolder) -> None:
+    html, markdown = written(finished)
+    sources = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert len(sources) >= 18 and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "<script" not in html and "http:" not in html and "https:" not in html and "default-src 'none'" in html
+    assert re.findall(r"<h2>(.*?)</h2>", html) == re.findall(r"^## (.*)$", markdown, flags=re.MULTILINE) == SECTIONS
+    linked = re.findall(r"\]\((report/.*?\.png)\)", markdown)
+    assert len(linked) == len(set(linked)) == len(sources) and all((finished.path / path).exists() for path in linked)
+    assert str(finished.path) not in html  # a reader has no use for it, and it may name a person
+
+
+def test_it_says_what_won_and_how_to_get_it_again(finished: SweepFolder) -> None:
+    html, _ = written(finished)
+    sweep = load_sweep(finished.path)
+    best = sweep.best
+    assert best is not None and f"Best: trial {best['number']} at epoch {best['best_epoch']}" in html
+    assert f"validation AUROC {best['val/auroc']:.3f} ({best['val/auroc/low']:.3f} to" in html
+    assert f"the best of {len(sweep.epochs)} looks at the same cases" in html
+    assert "The test split is still sealed: nothing in this report has seen it." in html
+    for words in ("sweep: tiny", "torch", "MD5 of the data", "log_uniform"):
+        assert words in html
+
+
+def test_once_the_test_is_open_its_numbers_are_there_with_the_looks(finished: SweepFolder) -> None:
+    config = finished.config()
+    retrain(finished, config, plan_retrain(finished, config, 2, 1), lambda *_: None)
+    measured = unseal(finished, config)
+    html, _ = written(finished)
+    assert f"Sealed test, look 1: AUROC {measured['auroc']['value']:.3f} (" in html and "Over 2 seeds" in html
+
+
+@pytest.mark.parametrize("options", [("search.trials=1",), ("trial.folds=3", "trial.epochs=1", "search.trials=2")])
+def test_of_a_single_trial_and_of_cross_validated_ones(options: tuple[str, ...], tiny: Any, tmp_path: Path) -> None:
+    folder = tiny.create(tmp_path / "small", *options)
+    tiny.run(tiny.open(folder))
+    html, _ = written(folder)
+    assert "Best: trial " in html and ("3 models" in html) == (options[0] == "trial.folds=3")
+
+
+def test_names_of_classes_are_text(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = replace(describe(finished.config().data), classes=("<script>x</script>", "a|b"))
+    monkeypatch.setattr(subjects, "describe", lambda data: info)
+    html, markdown = written(finished)
+    assert (
+        "<script" not in html
+        and "&lt;script&gt;" in html
+        and not re.search(r"(?<!\\)<script", markdown)
+        and r"a\|b" in markdown
+    )
