@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medtune.evaluation.appraisal import Appraisal, appraise
 from medtune.evaluation.calibration import usual_kind
 from medtune.evaluation.calibration_error import calibration_estimate
-from medtune.evaluation.comparison import auroc_difference
+from medtune.evaluation.comparison import accuracy_difference, auroc_difference
 from medtune.evaluation.coverage import CoverageCurve, coverage_curve
 from medtune.evaluation.ensembles import mean_probabilities, uncertainty
 from medtune.evaluation.intervals import accuracy_interval, auroc_interval
@@ -55,7 +55,7 @@ def evaluate(subject: Subject, say: Say) -> dict[str, Any]:
         "split": subject.split,
         "looks": subject.looks,
         **found.as_json(),
-        "against_default": _against_default(subject, found),
+        "against": _against(subject, found),
         "uncertainty": _uncertainty(subject, found, say),
         **_with_the_model(subject, found, say),
     }
@@ -63,11 +63,14 @@ def evaluate(subject: Subject, say: Say) -> dict[str, Any]:
     return told
 
 
-def _against_default(subject: Subject, found: Appraisal) -> dict[str, Any] | None:
-    if subject.default is None:
+def _against(subject: Subject, found: Appraisal) -> dict[str, Any] | None:
+    """Paired differences, this trial less the other one."""
+    if subject.rival is None:
         return None
-    default = probabilities(subject.default, subject.task)
-    return auroc_difference(found.probabilities, default, subject.labels, subject.task).as_json()
+    other = probabilities(subject.rival.logits, subject.task)
+    pair = found.probabilities, other, subject.labels, subject.task
+    differences = {"auroc": auroc_difference(*pair).as_json(), "accuracy": accuracy_difference(*pair).as_json()}
+    return {"trial": subject.rival.trial, **differences}
 
 
 def _uncertainty(subject: Subject, found: Appraisal, say: Say) -> dict[str, Any]:
@@ -151,12 +154,16 @@ def _robustness(subject: Subject, network: Network, say: Say) -> dict[str, Any]:
 def _grad_cam(subject: Subject, network: Network, found: Appraisal, say: Say) -> dict[str, Any]:
     """Where the model looks, in its most confident mistakes and then in what it is surest of."""
     say("Grad-CAM")
-    cases = worth_a_look(found, EXPLAINED)
+    chosen = worth_a_look(found, EXPLAINED)
+    if not chosen:
+        return {"undefined": "the model says of no case that a label is there"}
+    cases = np.array([one.case for one in chosen])
+    said = np.array([one.predicted if one.label is None else one.label for one in chosen])
     images, _ = network.split.batch(torch.from_numpy(cases))
     try:
-        heat = grad_cam(network.model, images)
+        heat = grad_cam(network.model, images, said)
     except (ImportError, ValueError) as error:
         return {"undefined": str(error)}
     overlays = [overlay(subject.images[case], of) for case, of in zip(cases, heat, strict=True)]
-    draw_grad_cam(found, cases, subject.images, overlays, subject.folder / "grad-cam.png")
-    return {"cases": cases.tolist()}
+    draw_grad_cam(found, chosen, subject.images, overlays, subject.folder / "grad-cam.png")
+    return {"cases": [one.as_json() for one in chosen]}

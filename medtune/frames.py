@@ -40,8 +40,7 @@ def load_sweep(folder: str | Path) -> "Sweep":
     read. Raises FolderError where there is no sweep."""
     opened = SweepFolder.open(Path(folder))
     config = opened.config()
-    entries, points = _read_ledger(opened, config)
-    return Sweep(opened, config, entries, points)
+    return Sweep(opened, config, *_read_ledger(opened, config))
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,12 +49,14 @@ class Sweep:
     sweep again to see what a running one has done since.
 
     entries: the trials as the ledger has them. points: by trial, what the sampler drew, as `config.default` has it.
+    looks: how often the test has been opened.
     """
 
     folder: SweepFolder
     config: SweepConfig
     entries: Sequence[Entry]
     points: Mapping[int, Point]
+    looks: int
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -137,7 +138,7 @@ class Sweep:
         known = dimensions(self.config.trial)
         return {name: scale_of(_in_the_file(name), known) for name in self.swept}
 
-    @property
+    @cached_property
     def task(self) -> Task:
         if self.config.data.folder is None:
             return dataset_info(self.config.data.dataset).task
@@ -157,7 +158,7 @@ class Sweep:
             )
         if wanted not in kept["epochs"]:
             raise FolderError(
-                f"trial {trial} has kept the predictions of epoch {kept['epochs'].tolist()}, not of {epoch}"
+                f"trial {trial} has kept the predictions of epoch {kept['epochs'].tolist()}, not of {wanted}"
             )
         return logits_of_epoch(kept, wanted), kept["labels"]
 
@@ -212,14 +213,15 @@ class Sweep:
         return next((entry.best_epoch for entry in self.entries if entry.number == trial), None)
 
 
-def _read_ledger(folder: SweepFolder, config: SweepConfig) -> tuple[list[Entry], dict[int, Point]]:
-    """The trials and their points, from a copy: opening a journal writes into it, which is the driver's to do."""
+def _read_ledger(folder: SweepFolder, config: SweepConfig) -> tuple[list[Entry], dict[int, Point], int]:
+    """The trials, their points and the looks at the test, from a copy: opening a journal writes into it, which is the
+    driver's to do."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # in a notebook Optuna's progress bar, which is not used, asks for widgets
         from medtune.search.ledger import Ledger
 
     if not folder.ledger.exists():
-        return [], {}
+        return [], {}, 0
     with tempfile.TemporaryDirectory() as scratch:
         copied = Path(scratch) / "ledger.log"
         shutil.copyfile(folder.ledger, copied)
@@ -228,7 +230,8 @@ def _read_ledger(folder: SweepFolder, config: SweepConfig) -> tuple[list[Entry],
         ledger = Ledger(copied, folder.sweep_id, config)
         entries = ledger.entries()
         points = {entry.number: point for entry in entries if (point := _point(ledger, entry.number)) is not None}
-    return entries, points
+        looks = ledger.looks
+    return entries, points, looks
 
 
 def _point(ledger: "Ledger", number: int) -> Point | None:

@@ -42,13 +42,21 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """Another trial, at its best epoch on the same cases. logits: (cases, classes)."""
+
+    trial: int
+    logits: Floats
+
+
+@dataclass(frozen=True)
 class Subject:
     """The predictions of one model, with all that belongs to them.
 
     about: in words. run: the key of its run in tracking. folder: where its evaluation is written. trial, epoch: None
     where there is none. logits: float32 (cases, classes). images: uint8 of the same cases. members: the logits of the
-    models of an ensemble on the same cases, this one first. default: the logits of the untuned default on them; None
-    where there are none, or where it is the subject. records: of its epochs. network: None where its weights were not
+    models of an ensemble on the same cases, this one first. rival: what it is compared with.
+    records: of its epochs. network: None where its weights were not
     kept, and then `without` says so. decided: what was chosen on validation; None: these cases are validation.
     """
 
@@ -66,22 +74,25 @@ class Subject:
     members: np.ndarray
     network: Network | None
     without: str = ""
-    default: Floats | None = None
+    rival: Rival | None = None
     records: Sequence[Mapping[str, Any]] = ()
     decided: Decided | None = None
     looks: int = 0
 
 
-def subject_of_trial(folder: SweepFolder, config: SweepConfig, number: int | None = None) -> Subject:
+def subject_of_trial(
+    folder: SweepFolder, config: SweepConfig, number: int | None = None, against: int | None = None
+) -> Subject:
     """A trial at its best epoch on validation, or out of fold where it was cross-validated; the best trial unless a
-    number is given. Raises FolderError where the trial is not there or has left no predictions."""
+    number is given. against: another trial, the untuned default unless given. Raises FolderError where a trial that was
+    named is not there or has left no predictions."""
     check_data(folder, config)
     ledger = Ledger(folder.ledger, folder.sweep_id, config)
     entries = ledger.entries()
     entry = _chosen_entry(folder, config, entries, number)
     logits, labels = _predictions(folder, entry)
     settings, info = trial_config(config.trial, ledger.point(entry.number)), describe(config.data)
-    split = _cases(config, settings, len(labels))
+    split = _cases(config, settings)
     network, without = _network(folder, config, entry.number, settings, split)
     many = f"{len(labels):,} cases"
     where = f"out of fold, {many} of train and val" if settings.folds else f"validation, {many}"
@@ -100,7 +111,7 @@ def subject_of_trial(folder: SweepFolder, config: SweepConfig, number: int | Non
         members=_members(folder, config, entries, entry, logits),
         network=network,
         without=without,
-        default=_default(folder, entries, entry, logits),
+        rival=_rival(folder, config, entries, entry, logits, against),
         records=folder.epochs(entry.number),
     )
 
@@ -129,7 +140,7 @@ def _predictions(folder: SweepFolder, entry: Entry) -> tuple[Floats, Integers]:
     return logits_of_epoch(predictions, entry.best_epoch), predictions["labels"]
 
 
-def _cases(config: SweepConfig, settings: TrialConfig, cases: int) -> Split:
+def _cases(config: SweepConfig, settings: TrialConfig) -> Split:
     """The images behind the predictions: of validation, or of train as it was searched on and then validation."""
     data = load_search_data(config)
     if not settings.folds:
@@ -171,16 +182,24 @@ def _members(
     return np.stack(members)
 
 
-def _default(folder: SweepFolder, entries: Sequence[Entry], subject: Entry, logits: Floats) -> Floats | None:
-    """Of trial 0 at its best epoch, where it has one and is another trial on the same cases."""
-    default = next((entry for entry in entries if entry.number == DEFAULT_TRIAL), None)
-    if default is None or default.number == subject.number or default.best_epoch is None:
-        return None
+def _rival(
+    folder: SweepFolder,
+    config: SweepConfig,
+    entries: Sequence[Entry],
+    subject: Entry,
+    logits: Floats,
+    number: int | None,
+) -> Rival | None:
+    """The trial that was named, or the untuned default where that is another one with predictions."""
+    if number is not None:
+        rival, _ = _predictions(folder, _chosen_entry(folder, config, entries, number))
+        return Rival(number, rival)
     try:
-        found, _ = _predictions(folder, default)
+        rival, _ = _predictions(folder, _chosen_entry(folder, config, entries, DEFAULT_TRIAL))
     except FolderError:
         return None
-    return found if found.shape == logits.shape and np.isfinite(found).all() else None
+    there = subject.number != DEFAULT_TRIAL and rival.shape == logits.shape and np.isfinite(rival).all()
+    return Rival(DEFAULT_TRIAL, rival) if there else None
 
 
 def subject_of_test(folder: SweepFolder, config: SweepConfig) -> Subject:

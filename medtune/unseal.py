@@ -88,4 +88,9 @@ def measure_logits(logits: np.ndarray, labels: np.ndarray, task: Task, decided: 
 def _over_seeds(measured: list[dict[str, Any]]) -> dict[str, Any]:
     names = ("auroc", "accuracy", "ece")
     values = {name: [one[name]["value"] for one in measured] for name in names}
-    return {name: {"mean": mean(each), "each": each} for name, each in values.items()}
+    return {name: {"mean": _mean(each), "each": each} for name, each in values.items()}
+
+
+def _mean(each: list[float | None]) -> float | None:
+    """None where one of them is undefined."""
+    return None if None in each else mean(value for value in each if value is not None)

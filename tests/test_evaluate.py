@@ -80,7 +80,20 @@ def test_the_default_is_what_it_is_compared_with(finished: SweepFolder) -> None:
     config = finished.config()
     best = subject_of_trial(finished, config)
     default = subject_of_trial(finished, config, 0)
-    assert default.default is None and (best.trial == 0 or np.array_equal(best.default, default.logits))
+    assert default.rival is None and best.rival is not None and best.rival.trial == 0 != best.trial
+    np.testing.assert_array_equal(best.rival.logits, default.logits)
+
+
+def test_two_trials_are_compared_case_by_case(finished: SweepFolder) -> None:
+    config = finished.config()
+    there, back = subject_of_trial(finished, config, 0, 2), subject_of_trial(finished, config, 2, 0)
+    found, turned = evaluate(there, say)["against"], evaluate(back, say)["against"]
+    assert (found["trial"], turned["trial"]) == (2, 0)
+    for name in ("auroc", "accuracy"):
+        assert found[name]["value"] == pytest.approx(-turned[name]["value"])
+        assert found[name]["p"] == pytest.approx(turned[name]["p"])
+    with pytest.raises(FolderError, match="has no trial 9"):
+        subject_of_trial(finished, config, 0, 9)
 
 
 def test_of_a_trial_whose_weights_were_not_kept(finished: SweepFolder) -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,20 @@ def test_numbers_are_those_of_evaluation_on_the_test_split(retrained: SweepFolde
             assert result["ece"]["low"] <= result["ece"]["value"] <= result["ece"]["high"]
     assert result["cases"] == 240 and result["looks"] == 1 and result["model"] == "model"
     assert result["seeds"]["auroc"]["mean"] == pytest.approx(np.mean(result["seeds"]["auroc"]["each"]))
+    assert json.loads((retrained.path / "test.json").read_text()) == result
+
+
+def test_a_class_that_the_test_lacks_is_said(retrained: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = unsealing.load_sealed_test
+
+    def poorer(data: Any) -> Any:
+        split = real(data)
+        return replace(split, labels=np.zeros_like(split.labels))
+
+    monkeypatch.setattr(unsealing, "load_sealed_test", poorer)
+    result = unseal(retrained, retrained.config())
+    assert result["auroc"]["value"] is None and "no case has class 1" in result["auroc"]["undefined"]
+    assert result["seeds"]["auroc"] == {"mean": None, "each": [None, None]} and result["seeds"]["ece"]["mean"] > 0
     assert json.loads((retrained.path / "test.json").read_text()) == result
 
 

@@ -1,6 +1,7 @@
 """The verbs of a sweep that has trials: its winner retrained, the test opened, all of it evaluated and reported."""
 
 import contextlib
+import functools
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,6 +75,7 @@ def test(folder: Folder, json: Json = False) -> None:
 def evaluate(
     folder: Folder,
     trial: Annotated[int | None, typer.Option(min=0, help="its number; the best one unless given")] = None,
+    against: Annotated[int | None, typer.Option(min=0, help="a trial to compare it with; 0 unless given")] = None,
     test: Annotated[bool, typer.Option("--test", help="the retrained model on the test, once that is open")] = False,
     json: Json = False,
 ) -> None:
@@ -81,15 +83,14 @@ def evaluate(
     from medtune.cli.text import evaluation_lines, print_json
     from medtune.search.folder import SweepFolder
 
-    if test and trial is not None:
-        raise typer.BadParameter("--test is of the retrained model: leave --trial out")
+    if test and (trial, against) != (None, None):
+        raise typer.BadParameter("--test is of the retrained model: leave --trial and --against out")
     opened = SweepFolder.open(folder)
     opened.lock()
     from medtune.tracking.evaluated import evaluate_tracked
 
-    found = evaluate_tracked(
-        opened, opened.config(), trial, test, lambda text: print(text, file=sys.stderr, flush=True)
-    )
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    found = evaluate_tracked(opened, opened.config(), trial, against, test, say)
     print("\n".join(evaluation_lines(found)), file=sys.stderr if json else sys.stdout)
     if json:
         print_json(found)

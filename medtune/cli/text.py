@@ -72,8 +72,9 @@ def test_lines(result: dict[str, Any]) -> list[str]:
         lines.append(f"         by the {kind} calibrator of validation: {result['calibrated']['ece']['words']}")
     seeds = result["seeds"]["auroc"]["each"]
     if len(seeds) > 1:
-        each = ", ".join(f"{value:.3f}" for value in seeds)
-        lines.append(f"over {len(seeds)} seeds: mean AUROC {result['seeds']['auroc']['mean']:.3f} ({each})")
+        each = ", ".join(number(value) or "undefined" for value in seeds)
+        mean = number(result["seeds"]["auroc"]["mean"]) or "undefined"
+        lines.append(f"over {len(seeds)} seeds: mean AUROC {mean} ({each})")
     return lines
 
 
@@ -86,8 +87,8 @@ def evaluation_lines(found: dict[str, Any]) -> list[str]:
         f"accuracy {interval(found['discrimination']['accuracy'])}",
         f"ECE      {read['words']}",
     ]
-    if found["against_default"]:
-        lines.append(f"default  {interval(found['against_default'])} better in AUROC than trial 0")
+    if against := found["against"]:
+        lines.append(f"AUROC less that of trial {against['trial']}: {interval(against['auroc'])}")
     decided = found["recalibration"]["decided"]
     if decided["kind"] in found["recalibration"]["after"]:
         after = found["recalibration"]["after"][decided["kind"]]

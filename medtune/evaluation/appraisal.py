@@ -8,7 +8,7 @@ import numpy as np
 
 from medtune.evaluation.calibration import KINDS, usual_kind
 from medtune.evaluation.calibration_error import Estimate, calibration_estimate, calibration_estimates
-from medtune.evaluation.calibrators import CALIBRATORS, Calibrator, Uncalibrated, calibrator_from_json
+from medtune.evaluation.calibrators import Calibrator, Uncalibrated, calibrator_from_json
 from medtune.evaluation.coverage import CoverageCurve, coverage_curve
 from medtune.evaluation.discrimination import Discrimination, discrimination
 from medtune.evaluation.label_noise import Suspects, label_issues
@@ -16,7 +16,7 @@ from medtune.evaluation.metrics import Floats, Integers, check_shapes, one_vs_re
 from medtune.evaluation.mistakes import Decisions, confident_mistakes
 from medtune.evaluation.net_benefit import DecisionCurve, decision_curves
 from medtune.evaluation.proper_scores import ProperScores, proper_scores
-from medtune.evaluation.recalibration import Choice, choose, cross_fitted
+from medtune.evaluation.recalibration import Choice, choose
 from medtune.evaluation.thresholds import (
     Report,
     Threshold,
@@ -45,7 +45,10 @@ class Decided:
 
 def decided_from_json(saved: Mapping[str, Any]) -> Decided:
     """Of `as_json`. Raises ValueError for what is missing or unknown."""
-    return Decided(calibrator_from_json(saved["calibrator"]), thresholds_from_json(saved["thresholds"]))
+    try:
+        return Decided(calibrator_from_json(saved["calibrator"]), thresholds_from_json(saved["thresholds"]))
+    except KeyError as error:
+        raise ValueError(f"what was decided is not whole: {error}") from error
 
 
 def decide(logits: Floats, labels: Integers, task: Task, generator: np.random.Generator) -> tuple[Decided, Choice]:
@@ -138,8 +141,8 @@ def appraise(
     raw, choice = probabilities(logits, task), None
     if decided is None:
         decided, choice = decide(logits, labels, task, generator)
-        after = {kind: cross_fitted(kind, logits, labels, task, generator).probabilities for kind in _fitted_kinds()}
-        calibrated = choice.fitted.probabilities
+        after = {kind: of.probabilities for kind, of in choice.fitted.items() if kind != Uncalibrated.kind}
+        calibrated = choice.chosen.probabilities
         points = _cross_fitted_points(decided.thresholds, calibrated, labels, task, generator)
     else:
         calibrated = decided.calibrator.apply(logits, task)
@@ -172,10 +175,6 @@ def operating_points(decided: Decided, calibrated: Floats, labels: Integers, tas
     Raises ValueError as `metrics`."""
     reports = report_thresholds(decided.thresholds, calibrated, labels, task)
     return [OperatingPoint(*pair) for pair in zip(decided.thresholds, reports, strict=True)]
-
-
-def _fitted_kinds() -> list[str]:
-    return [kind for kind in CALIBRATORS if kind != Uncalibrated.kind]
 
 
 def recalibrated(shown: Floats, labels: Integers, task: Task, generator: np.random.Generator) -> Recalibrated:

@@ -47,7 +47,7 @@ def mean_interval(
     draws: (1 + resamples, numbers), the sample first. A number that is undefined in a resample (NaN) stays as it was.
     Where no resample moves a number, as when every case was right, or where a class has a `single` case (numbers,), the
     bootstrap would call it certain. There the distance to the end of its own fallback interval is added, in squares;
-    such distances count as fully correlated, as for AUROC. Neither end is further away than the mean of all fallbacks'.
+    such distances count as fully correlated, as for AUROC.
     Undefined where one of the fallbacks is, for the same reason.
 
     Held the truth at 95 %, in 400 simulated sets each of 80 to 250 cases, two to seven classes or five labels: average

@@ -88,9 +88,9 @@ def calibration_estimates(
     Interval: the inversion of a test (Neyman 1937). `gap_worlds` draws validation sets from worlds with ever larger
     true error, in which it is spread over the bins in the two ways that make noise add least and most to it, and in one
     between. A world is kept when the observed error lies within the central `level` of its samples, and perfect
-    calibration is among them when the test does not reject it at 5 %, whatever the level. `debiased` is the true error of that world of
-    the path between in which samples show the observed one on average, with noise half way between that world's and
-    that of the observed rates.
+    calibration is among them when the test does not reject it at 5 %, whatever the level. `debiased` is the true error
+    of that world of the path between in which samples show the observed one on average, with noise half way between
+    that world's and that of the observed rates.
 
     In 1,000 simulated sets of 78 to 624 cases, true ECE 0 to .13, the interval held it in .97 to 1.00: it is wide on
     purpose (.16 to .23 at 78 cases, .06 to .09 at 600), as how the error lies over the bins is not known. The bias left

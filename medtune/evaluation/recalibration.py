@@ -80,18 +80,23 @@ def _notes(labels: Integers, classes: int, task: Task, folds: int) -> tuple[str,
 
 @dataclass(frozen=True)
 class Choice:
-    """A calibrator fitted on all cases, why it is this kind, and its cross-fitted probabilities."""
+    """A calibrator fitted on all cases, why it is this kind, and what each kind that was tried made of the cases."""
 
     calibrator: Calibrator
     nll: dict[str, float]  # of each kind that was tried, cross-fitted, in nats
-    fitted: CrossFitted
+    fitted: dict[str, CrossFitted]  # the same folds for all
+
+    @property
+    def chosen(self) -> CrossFitted:
+        """What its own kind made of the cases; of a single case, what there is."""
+        return self.fitted.get(self.calibrator.kind, next(iter(self.fitted.values())))
 
     def as_json(self) -> dict[str, Any]:
         """What was tried and what was taken, without the probabilities."""
-        notes = list(self.fitted.notes)
+        notes = list(self.chosen.notes)
         if isinstance(self.calibrator, Temperature) and self.calibrator.at_bound:
             notes.append(f"the temperature ended at its bound, {self.calibrator.temperature}")
-        said = {"nll": self.nll, "folds": self.fitted.folds, "notes": notes}
+        said = {"nll": self.nll, "folds": self.chosen.folds, "notes": notes}
         return {"calibrator": self.calibrator.as_json(), **said}
 
 
@@ -122,7 +127,7 @@ def choose(
     best = _best(losses) if parts else Uncalibrated.kind
     calibrator = calibrator_class(best).fit(logits, labels, task)
     means = {kind: float(loss.mean()) for kind, loss in losses.items()}
-    return Choice(calibrator, means, fitted.get(best, fitted[kinds[0]]))
+    return Choice(calibrator, means, fitted)
 
 
 def _best(losses: Mapping[str, Array]) -> str:

@@ -53,7 +53,9 @@ def heading(figure: Figure, title: str) -> None:
     """A title over the whole picture, smaller where it would not fit."""
     width, height = figure.get_size_inches()
     points, y = min(13.0, width * 72 / (0.71 * len(title))), 1 - 0.2 / height  # a bold letter is .7 of its size wide
-    figure.text(0.5, y, title, fontsize=points, color=INK, fontweight="bold", ha="center", va="center")
+    figure.text(
+        0.5, y, title, fontsize=points, color=INK, fontweight="bold", ha="center", va="center", parse_math=False
+    )
 
 
 def titled(words: str, name: str) -> str:

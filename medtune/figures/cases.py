@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtune.evaluation.appraisal import MOST, Appraisal
 from medtune.evaluation.mistakes import Decision, cases_per_class, decisions
@@ -61,19 +60,21 @@ def _name(found: Appraisal, label: int | None, value: int) -> str:
     return found.classes[value] if label is None else f"{'' if value else 'no '}{found.classes[label]}"
 
 
-def worth_a_look(found: Appraisal, most: int) -> NDArray[np.intp]:
-    """Cases, each once: the most confident mistakes, and then what the model is surest of."""
+def worth_a_look(found: Appraisal, most: int) -> list[Decision]:
+    """One decision of each of some cases: the most confident mistakes first, and then what the model is surest of. Of
+    labels only those that it says are there, as only for these a picture can show what spoke for them."""
     every = decisions(found.probabilities, found.labels, found.task)
-    cases = np.concatenate([every.wrong.case[: most // 2], every.right.case])
-    return cases[np.sort(np.unique(cases, return_index=True)[1])][:most]
+    said = every if every.label is None else every[every.predicted == 1]
+    chosen: dict[int, Decision] = {}
+    for one in (*said.wrong[: most // 2], *said.right):
+        if len(chosen) < most:
+            chosen.setdefault(one.case, one)
+    return list(chosen.values())
 
 
 def draw_grad_cam(
-    found: Appraisal, cases: NDArray[np.intp], images: Bytes, overlays: Sequence[Bytes], path: Path
+    found: Appraisal, looked_at: Sequence[Decision], images: Bytes, overlays: Sequence[Bytes], path: Path
 ) -> None:
-    """Each case beside the same with the heat over it. overlays: uint8 (side, side, 3), one for each of `cases`."""
-    every = decisions(found.probabilities, found.labels, found.task)
-    first = [every[every.case == case][0:1] for case in cases]
-    told = [next(iter(one)) for one in first]
-    pairs = [[images[case], over] for case, over in zip(cases, overlays, strict=True)]
-    gallery(pairs, _captions(found, told), path, wrong=[one.true != one.predicted for one in told])
+    """Each case beside the same with the heat over it. overlays: uint8 (side, side, 3), one for each decision."""
+    pairs = [[images[one.case], over] for one, over in zip(looked_at, overlays, strict=True)]
+    gallery(pairs, _captions(found, looked_at), path, wrong=[one.true != one.predicted for one in looked_at])

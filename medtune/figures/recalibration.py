@@ -31,7 +31,8 @@ def recalibration_figure(before: Floats, after: Mapping[str, Floats], labels: In
     The larger a dot, the more cases are in the bin. Bins of fewer than ten (of fewer than the average, where that is
     below ten) are not drawn, but are in the ECE. Top label; for multilabel the positive class, all labels pooled, while
     the ECE is the mean over labels as in `metrics.ece`. after: by name, of the shape of `before`. The title has the
-    ECE before and the lowest after. The folder of `path` must be there. Raises ValueError as `metrics`.
+    ECE before; the lowest of those after would be too good to be true. The folder of `path` must be there. Raises
+    ValueError as `metrics`.
     """
     labels = check_probabilities(before, labels, task)
     every = {"before": before, **after}
@@ -49,9 +50,8 @@ def recalibration_figure(before: Floats, after: Mapping[str, Floats], labels: In
             line[:, 0], line[:, 1], s=8 + 150 * part, color=colour, linewidths=0, alpha=0.8, zorder=5, clip_on=False
         )
     what = "share right" if labels.ndim == 1 else "share positive"
-    least = f", {values[1:].min():.3f} after" if after else ""
     label(axes, "mean confidence", what)
-    heading(figure, f"ECE {values[0]:.3f} before{least}, on {cases(len(labels))}")
+    heading(figure, f"ECE {values[0]:.3f} before, on {cases(len(labels))}")
     draw_key(figure, list(every), values, "ECE")
     save(figure, path)
 

@@ -82,9 +82,13 @@ def _calibration(found: Found, figures: Path) -> Iterator[Block]:
     scores = found["scores"]
     raw = ["none", number(first["value"]), believed(first), interval(scores["nll"]), interval(scores["brier"])]
     yield Table(["recalibrated by", "ECE read", "truth (95 %)", "NLL", "Brier"], [raw, *rows])
-    parts = ("reliability", "resolution", "uncertainty", "skill")
-    yield Text("Brier score = reliability (lower is better) - resolution (higher is better) + uncertainty of the data:")
-    yield Table(["", "value"], [[part, interval(scores[part])] for part in parts])
+    within = scores["within_bin_variance"]["value"], scores["within_bin_covariance"]["value"]
+    yield Text(
+        "Brier score = reliability (lower is better) - resolution (higher is better) + uncertainty of the data + what "
+        "lies within the bins; skill is 1 less Brier score / uncertainty:"
+    )
+    rows = [[part, interval(scores[part])] for part in ("reliability", "resolution", "uncertainty", "skill")]
+    yield Table(["", "value"], [*rows, ["within bins", "" if None in within else number(within[0] - within[1])]])
 
 
 def _recalibration_words(found: Found) -> str:
@@ -105,17 +109,7 @@ def _thresholds(found: Found, figures: Path) -> Iterator[Block]:
         "A threshold on the recalibrated probability for each wanted sensitivity or specificity. "
         + ("The rates are of cases that each threshold was not chosen on." if crossed else "Chosen on validation.")
     )
-    classes = found["classes"]
-    several = len({point["problem"] for point in found["operating_points"]}) > 1
-    rows = [
-        [
-            f"{classes[point['problem']]}: {point['target']}" if several else point["target"],
-            number(point["threshold"]),
-            *(interval(point[rate], 2) for rate in ("sensitivity", "specificity", "ppv", "npv")),
-        ]
-        for point in found["operating_points"]
-    ]
-    yield Table(["wanted", "threshold", "sensitivity", "specificity", "PPV", "NPV"], rows)
+    yield points_table(found["operating_points"], found["classes"])
     yield from _pictures(figures, "operating-points*")
     yield Text(
         "Net benefit: true positives a case, less the false ones at the price that the threshold implies. Where the "
@@ -124,19 +118,39 @@ def _thresholds(found: Found, figures: Path) -> Iterator[Block]:
     yield from _pictures(figures, "net-benefit*")
 
 
+def points_table(points: Sequence[Found], classes: Sequence[str]) -> Table:
+    """Operating points as `evaluation.json` and `test.json` have them."""
+    several = len({point["problem"] for point in points}) > 1
+    rows = [
+        [
+            f"{classes[point['problem']]}: {point['target']}" if several else point["target"],
+            cut(point["threshold"]),
+            *(interval(point[rate], 2) for rate in ("sensitivity", "specificity", "ppv", "npv")),
+        ]
+        for point in points
+    ]
+    return Table(["wanted", "threshold", "sensitivity", "specificity", "PPV", "NPV"], rows)
+
+
+def cut(threshold: float | None) -> str:
+    """A threshold with as many digits as tell it from others, however rare the class is."""
+    return "" if threshold is None else "above 1" if threshold > 1 else f"{threshold:.3g}"
+
+
 def _uncertainty(found: Found, figures: Path) -> Iterator[Block]:
     yield Text(
         "The same model asked about several views of each image, with its dropout left on, or together with the other "
-        "best trials. AURC: the mean error rate when the least sure cases are left out, one by one; lower is better."
+        "best trials. AURC: the mean error rate when the least sure cases are left out, one by one; lower is better. "
+        "The trials of an ensemble were picked by these very cases, which flatters it as it does the best trial."
     )
     rows, missing = [], []
     for name, one in found["uncertainty"].items():
         if "undefined" in one:
             missing.append(f"{name}: {one['undefined']}")
             continue
-        numbers = [interval(one["auroc"]), interval(one["accuracy"]), number(one["ece"]["value"])]
+        numbers = [interval(one["auroc"]), interval(one["accuracy"]), believed(one["ece"])]
         rows.append([name, *numbers, interval(one["coverage"]["aurc"])])
-    yield Table(["", "AUROC", "accuracy", "ECE", "AURC"], rows)
+    yield Table(["", "AUROC", "accuracy", "ECE, truth", "AURC"], rows)
     if missing:
         yield Bullets(missing)
     yield from _pictures(figures, "coverage")
@@ -163,14 +177,13 @@ def _errors(found: Found, figures: Path) -> Iterator[Block]:
     yield from _pictures(figures, "right-and-wrong")
     suspects = found["label_noise"]["suspects"]
     yield Text(
-        f"{suspects:,} labels that may be wrong, by confident learning: for a person to look at, not to be dropped."
+        f"Labels that may be wrong, by confident learning: {suspects:,}. For a person to look at, not to be dropped."
         if suspects
         else "No label looks wrong by confident learning."
     )
     if suspects:
         yield from _pictures(figures, "label-noise")
-    looked: Sequence[int] | None = found["grad_cam"].get("cases")
-    if looked:
+    if "cases" in found["grad_cam"]:
         yield Text("Where it looked (Grad-CAM): the image, and beside it what spoke for the class that it said.")
         yield from _pictures(figures, "grad-cam")
     else:

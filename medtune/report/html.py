@@ -14,7 +14,7 @@ ul { padding-left: 1.25rem; } li { margin: .25rem 0; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; margin: .25rem 0 .75rem; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-th:first-child { white-space: normal; font-weight: 500; } img { max-width: 100%; height: auto; }
+th:first-child { white-space: normal; font-weight: 500; min-width: 6.5rem; } img { max-width: 100%; height: auto; }
 .many { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 150px), 1fr)); gap: 1rem; }
 .many.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); }
 figure { margin: 0 0 .75rem; } figcaption { font-size: .8rem; line-height: 1.35; }

@@ -12,11 +12,12 @@ from medtune.data.catalogue import describe
 from medtune.data.splits import data_md5
 from medtune.frames import HIGH, LOW, Sweep
 from medtune.report.document import Block, Bullets, Commands, Document, Picture, Section, Table, Text
-from medtune.report.evaluation import evaluation_sections
+from medtune.report.evaluation import evaluation_sections, points_table
 from medtune.report.words import interval, number
 from medtune.search.entries import ranked
 from medtune.search.plan import describe_space
 from medtune.search.run import DEFAULT_TRIAL
+from medtune.tracking.server import without_password
 
 SHOWN_TRIALS = 10
 
@@ -48,8 +49,9 @@ def _verdict(sweep: Sweep, evaluation: Mapping[str, Any]) -> Iterator[Block]:
         f"Best: trial {best['number']} at epoch {best['best_epoch']}, validation AUROC "
         f"{interval(evaluation['discrimination']['auroc'])} on {evaluation['cases']:,} cases. {_optimism(sweep)}"
     )
-    difference = evaluation.get("against_default")
-    if difference:
+    against = evaluation["against"]
+    if against and against["auroc"]["value"] is not None:
+        difference = against["auroc"]
         sure = (
             "better than"
             if difference["low"] > 0
@@ -59,7 +61,7 @@ def _verdict(sweep: Sweep, evaluation: Mapping[str, Any]) -> Iterator[Block]:
         )
         p = number(difference["p"])
         yield Text(
-            f"Against the untuned default (trial {DEFAULT_TRIAL}): {interval(difference)}, p = {p}. "
+            f"AUROC less that of the untuned default (trial {against['trial']}): {interval(difference)}, p = {p}. "
             f"On these cases the winner is {sure} the default, before the luck of the choice is counted."
         )
     yield Text(_test_line(sweep), "plain" if sweep.test else "pale")
@@ -77,7 +79,10 @@ def _test_line(sweep: Sweep) -> str:
     if sweep.test is None:
         return "The test split is still sealed: nothing in this report has seen it."
     test = sweep.test
-    return f"Sealed test, look {test['looks']}: AUROC {interval(test['auroc'])} on {test['cases']:,} cases."
+    return (
+        f"Sealed test, opened {sweep.looks} times, look {test['looks']}: AUROC {interval(test['auroc'])} on "
+        f"{test['cases']:,} cases."
+    )
 
 
 def _searched(sweep: Sweep) -> Iterator[Block]:
@@ -135,7 +140,8 @@ def _won(sweep: Sweep) -> Iterator[Block]:
 def _shown(value: Any) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.lower() if text in ("True", "False") else text
 
 
 OVERVIEW = {
@@ -165,10 +171,15 @@ def _test(sweep: Sweep) -> Iterator[Block]:
         )
         return
     test = sweep.test
-    rows = [
-        [label, interval(test[name])] for name, label in (("auroc", "AUROC"), ("accuracy", "accuracy"), ("ece", "ECE"))
-    ]
+    rows = [[label, interval(test[name])] for name, label in (("auroc", "AUROC"), ("accuracy", "accuracy"))]
     yield Table(["", "test"], rows)
+    yield Text(f"ECE: {test['ece']['words']}.")
+    if test["calibrator"]["kind"] != "none":
+        yield Text(
+            f"After the {test['calibrator']['kind']} calibrator of validation: {test['calibrated']['ece']['words']}."
+        )
+    yield Text("What the thresholds do that were chosen on validation:")
+    yield points_table(test["operating_points"], describe(sweep.config.data).classes)
     each = test["seeds"]["auroc"]["each"]
     if len(each) > 1:
         yield Text(f"Over {len(each)} seeds the AUROC is {', '.join(map(number, each))}.")
@@ -188,13 +199,17 @@ def _cost(sweep: Sweep) -> Iterator[Block]:
 
 def _again(sweep: Sweep) -> Iterator[Block]:
     config = sweep.config
-    yield Text("With this file, the same versions and the same kind of processor every trial gives the same numbers:")
+    yield Text(
+        "With this file, the same versions and the same kind of processor a trial of the same configuration gives the "
+        "same numbers. Which configurations come up depends on the order in which trials end, where several run at "
+        "once; with `--set resources.max_concurrent=1` the whole sweep is the same."
+    )
     yield Commands([f"medtune sweep {config.sweep}.yaml", f"medtune report runs/{config.sweep}"])
     rows = [["seed", str(config.seed)], ["MD5 of the data", data_md5(config.data)]]
     rows += [[name, version] for name, version in _versions(sweep).items()]
     yield Table(["", ""], rows)
     yield Text(f"{config.sweep}.yaml:")
-    yield Commands(sweep_text(config).splitlines())
+    yield Commands(without_password(sweep_text(config)).splitlines())
 
 
 def _versions(sweep: Sweep) -> dict[str, str]:

@@ -57,7 +57,8 @@ class SweepFolder:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise FolderError(
-                f"{self.path} is in use by another process; when that has ended: `medtune resume {self.path}`"
+                f"{self.path} is in use by another process; when that has ended, say this again "
+                f"(`medtune resume {self.path}` goes on with a sweep)"
             ) from None
 
     def unlock(self) -> None:

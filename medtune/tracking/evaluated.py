@@ -17,11 +17,16 @@ INTO = "evaluation"  # the folder of the run's artifacts
 
 
 def evaluate_tracked(
-    folder: SweepFolder, config: SweepConfig, trial: int | None, test: bool, say: Callable[[str], None]
+    folder: SweepFolder,
+    config: SweepConfig,
+    trial: int | None,
+    against: int | None,
+    test: bool,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Evaluates a trial, the best one unless a number is given, or the retrained model on the open test. What
-    `evaluation.json` holds, and the `folder` in which it lies."""
-    subject = subject_of_test(folder, config) if test else subject_of_trial(folder, config, trial)
+    `evaluation.json` holds, and the `folder` in which it lies. against: see `subject_of_trial`."""
+    subject = subject_of_test(folder, config) if test else subject_of_trial(folder, config, trial, against)
     found = evaluate(subject, say)
     with Tracker(folder, config) as tracker:
         _track(tracker, folder, subject, found)
@@ -32,6 +37,8 @@ def _track(tracker: Tracker, folder: SweepFolder, subject: Subject, found: Mappi
     files = sorted(path.name for path in subject.folder.iterdir() if path.suffix in (".png", ".json"))
     tracker.spool.metrics(subject.run, subject.epoch or 0, time.time(), dict(_numbers(subject.split, found)))
     tracker.spool.files(subject.run, str(subject.folder.relative_to(folder.path)), files, into=INTO)
+    if subject.looks:
+        tracker.spool.end(subject.run, "FINISHED", {"looks": subject.looks})
 
 
 def _numbers(split: str, found: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -93,12 +93,23 @@ class Mirror:
         for line in lines:
             by_run.setdefault(line.event["run"], []).extend(_points(line.event))
         for run, points in by_run.items():
+            if not self._there(run):
+                continue
             for start in range(0, len(points), POINTS_A_CALL):
                 self._client.log_batch(self.runs[run], metrics=points[start : start + POINTS_A_CALL])
         self.state.save(lines[-1].end)
 
+    def _there(self, run: str) -> bool:
+        """Whether the server has a run. One that was begun on another server, or deleted there, is left out with a
+        line: it would hold up all that comes after it."""
+        if run in self.runs:
+            return True
+        print(f"{without_password(self.uri)} has no run {run} of this sweep: left out", file=sys.stderr, flush=True)
+        return False
+
     def _do(self, line: Line) -> None:
-        {"start": self._start, "files": self._log_files, "end": self._end}[line.event["do"]](line.event)
+        if line.event["do"] == "start" or self._there(line.event["run"]):
+            {"start": self._start, "files": self._log_files, "end": self._end}[line.event["do"]](line.event)
         self.state.save(line.end)
 
     def _start(self, event: dict[str, Any]) -> None:

@@ -45,7 +45,8 @@ def test_tracked(folder: SweepFolder, config: SweepConfig) -> dict[str, Any]:
     result = unseal(folder, config)
     with Tracker(folder, config) as tracker:
         for index in range(len(result["seeds"]["auroc"]["each"])):
-            numbers = {f"test/{name}": result["seeds"][name]["each"][index] for name in ("auroc", "accuracy", "ece")}
+            each = {name: result["seeds"][name]["each"][index] for name in ("auroc", "accuracy", "ece")}
+            numbers = {f"test/{name}": value for name, value in each.items() if value is not None}
             tracker.spool.metrics(_key(index), 0, time.time(), numbers)
             tracker.spool.files(_key(index), "", ("test.json",))
             tracker.spool.end(_key(index), "FINISHED", {"looks": result["looks"]})

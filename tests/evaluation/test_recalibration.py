@@ -140,7 +140,7 @@ class TestChoose:
         logits, labels = draw("ordinal", 90, 3)
         got = choose(logits * 2, labels, "ordinal", rng(7))
         again = cross_fitted(got.calibrator.kind, logits * 2, labels, "ordinal", rng(7))
-        assert (got.fitted.probabilities == again.probabilities).all()
+        assert (got.chosen.probabilities == again.probabilities).all()
         loss_there = case_nll(again.probabilities, labels, "ordinal").mean()
         assert got.nll[got.calibrator.kind] == pytest.approx(loss_there)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medtune import subjects
@@ -69,7 +70,10 @@ def test_once_the_test_is_open_its_numbers_are_there_with_the_looks(finished: Sw
     retrain(finished, config, plan_retrain(finished, config, 2, 1), lambda *_: None)
     measured = unseal(finished, config)
     html, _ = written(finished)
-    assert f"Sealed test, look 1: AUROC {measured['auroc']['value']:.3f} (" in html and "Over 2 seeds" in html
+    assert (
+        f"Sealed test, opened 1 times, look 1: AUROC {measured['auroc']['value']:.3f} (" in html
+        and "Over 2 seeds" in html
+    )
 
 
 @pytest.mark.parametrize("options", [("search.trials=1",), ("trial.folds=3", "trial.epochs=1", "search.trials=2")])
@@ -80,8 +84,29 @@ def test_of_a_single_trial_and_of_cross_validated_ones(options: tuple[str, ...],
     assert "Best: trial " in html and ("3 models" in html) == (options[0] == "trial.folds=3")
 
 
+def test_a_class_that_validation_lacks_leaves_reasons_and_no_hole(
+    finished: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = finished.config()
+    subject = subject_of_trial(finished, config)
+    found = evaluate(replace(subject, labels=np.zeros_like(subject.labels)), lambda _: None)
+    assert (
+        found["against"]["auroc"]["value"] is None and "no case has class 1" in found["against"]["auroc"]["undefined"]
+    )
+    html, _ = write_report(finished, found, subject.folder)
+    assert "undefined: AUROC is undefined: no case has class 1" in html.read_text() and "nan" not in html.read_text()
+
+
+def test_a_password_stays_out_of_it(finished: SweepFolder) -> None:
+    config = finished.config()
+    tracking = config.tracking.model_copy(update={"uri": "https://ann:secret@tracking.example/"})
+    finished.write_config(config.model_copy(update={"tracking": tracking}))
+    html, markdown = written(finished)
+    assert "secret" not in html + markdown and "https://ann:***@tracking.example/" in html
+
+
 def test_names_of_classes_are_text(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = replace(describe(finished.config().data), classes=("<script>x</script>", "a|b"))
+    info = replace(describe(finished.config().data), classes=("<script>x</script>", "a|b$_{$"))
     monkeypatch.setattr(subjects, "describe", lambda data: info)
     html, markdown = written(finished)
     assert (

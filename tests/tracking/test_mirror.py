@@ -225,6 +225,18 @@ def test_killed_in_any_call_it_goes_on_to_the_same_end(
     assert (spooled.tracking / "parent_run_id").read_text() == parent.info.run_id
 
 
+def test_a_run_that_the_server_lacks_holds_nothing_up(spooled: SweepFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that was moved away from its database, or a run that was deleted."""
+    spool = Spool(spooled.tracking / "spool.jsonl")
+    spool.metrics("trial-0042", 1, 5.0, {"val/auroc": 0.9})
+    spool.files("trial-0042", "", ("sweep.yaml",))
+    spool.end("trial-0042", "FINISHED", {})
+    spool.metrics("trial-0000", 7, 5.0, {"late": 0.5})
+    assert drain(spooled)
+    assert len(points(spooled, runs(spooled)["trial-0000"])["late"]) == 1
+    assert "has no run trial-0042 of this sweep: left out" in capsys.readouterr().err
+
+
 def test_two_sweeps_of_one_name_never_meet(tiny: Any, spooled: SweepFolder) -> None:
     other = tiny.create(spooled.path.parent / "other", "trial.epochs=1", "search.trials=1")
     tiny.run(tiny.open(other, TrialSpool(Spool(other.tracking / "spool.jsonl"), TAGS)))
