@@ -79,8 +79,9 @@ def _test_line(sweep: Sweep) -> str:
     if sweep.test is None:
         return "The test split is still sealed: nothing in this report has seen it."
     test = sweep.test
+    opened = "once" if sweep.looks == 1 else f"{sweep.looks} times"
     return (
-        f"Sealed test, opened {sweep.looks} times, look {test['looks']}: AUROC {interval(test['auroc'])} on "
+        f"Sealed test, opened {opened}, look {test['looks']}: AUROC {interval(test['auroc'])} on "
         f"{test['cases']:,} cases."
     )
 
