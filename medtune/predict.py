@@ -84,6 +84,8 @@ def pictures_below(given: Sequence[Path]) -> list[Path]:
     """The files given, and all pictures below the folders given, sorted. Raises DataError where there is none."""
     found: list[Path] = []
     for path in given:
+        if not path.exists():
+            raise DataError(f"{path}: there is no such file or folder; check the path")
         below = (
             sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS) if path.is_dir() else [path]
         )

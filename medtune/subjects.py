@@ -135,7 +135,7 @@ def _predictions(folder: SweepFolder, entry: Entry) -> tuple[Floats, Integers]:
     if predictions is None or entry.best_epoch is None or entry.best_epoch not in predictions["epochs"]:
         raise FolderError(
             f"{folder.path} has no predictions of trial {entry.number} at epoch {entry.best_epoch} yet: "
-            "they are written when a trial ends"
+            f"they are written when a trial ends, and `medtune resume {folder.path}` goes on with it"
         )
     return logits_of_epoch(predictions, entry.best_epoch), predictions["labels"]
 

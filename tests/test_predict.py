@@ -75,3 +75,5 @@ def test_what_is_no_model_and_what_holds_no_pictures(tmp_path: Path) -> None:
         Predictor(tmp_path)
     with pytest.raises(DataError, match="holds no pictures"):
         pictures_below([tmp_path])
+    with pytest.raises(DataError, match="there is no such file or folder"):
+        pictures_below([tmp_path / "gone.png"])

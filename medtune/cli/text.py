@@ -69,7 +69,10 @@ def test_lines(result: dict[str, Any]) -> list[str]:
     lines += [f"{label:<8} {interval(result[name])}" for name, label in (("auroc", "AUROC"), ("accuracy", "accuracy"))]
     lines.append(f"ECE      {result['ece']['words']}")
     if (kind := result["calibrator"]["kind"]) != "none":
-        lines.append(f"         by the {kind} calibrator of validation: {result['calibrated']['ece']['words']}")
+        after = result["calibrated"]
+        lines.append(f"by the {kind} calibrator of validation, as `predict` uses it:")
+        lines.append(f"accuracy {interval(after['accuracy'])}")
+        lines.append(f"ECE      {after['ece']['words']}")
     seeds = result["seeds"]["auroc"]["each"]
     if len(seeds) > 1:
         each = ", ".join(number(value) or "undefined" for value in seeds)

@@ -11,6 +11,7 @@ from medtune.evaluation.calibration_error import Estimate, calibration_estimate,
 from medtune.evaluation.calibrators import Calibrator, Uncalibrated, calibrator_from_json
 from medtune.evaluation.coverage import CoverageCurve, coverage_curve
 from medtune.evaluation.discrimination import Discrimination, discrimination
+from medtune.evaluation.intervals import Interval, accuracy_interval
 from medtune.evaluation.label_noise import Suspects, label_issues
 from medtune.evaluation.metrics import Floats, Integers, check_shapes, one_vs_rest, probabilities
 from medtune.evaluation.mistakes import Decisions, confident_mistakes
@@ -63,11 +64,17 @@ class Recalibrated:
     """The same cases after a calibrator that did not see them. probabilities: (cases, classes)."""
 
     probabilities: Floats
+    accuracy: Interval
     ece: Estimate
     scores: ProperScores
 
     def as_json(self) -> dict[str, Any]:
-        return {"ece": self.ece.as_json(), "nll": self.scores.nll.as_json(), "brier": self.scores.brier.as_json()}
+        return {
+            "accuracy": self.accuracy.as_json(),
+            "ece": self.ece.as_json(),
+            "nll": self.scores.nll.as_json(),
+            "brier": self.scores.brier.as_json(),
+        }
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,8 @@ def operating_points(decided: Decided, calibrated: Floats, labels: Integers, tas
 def recalibrated(shown: Floats, labels: Integers, task: Task, generator: np.random.Generator) -> Recalibrated:
     """What probabilities are worth after a calibrator: (cases, classes). Raises ValueError as `metrics`."""
     ece = calibration_estimate(shown, labels, task, usual_kind(task), generator)
-    return Recalibrated(shown, ece, proper_scores(shown, labels, task, generator))
+    accuracy = accuracy_interval(shown, labels, task)
+    return Recalibrated(shown, accuracy, ece, proper_scores(shown, labels, task, generator))
 
 
 def _cross_fitted_points(

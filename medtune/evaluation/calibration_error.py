@@ -56,7 +56,8 @@ class Estimate:
             return f"undefined: {self.why}"
         cases = "1 case" if self.cases == 1 else f"{self.cases:,} cases"
         most = "" if math.isnan(self.high) else f"; the true error is at most {self.high:.3f}"
-        ends = "" if math.isnan(self.high) else f": the true error is {self.low:.3f} to {self.high:.3f}"
+        within = f"{self.low:.3f} to {self.high:.3f}" if self.low >= 0.0005 else f"at most {self.high:.3f}"
+        ends = "" if math.isnan(self.high) else f": the true error is {within}"
         if self.told_from_perfect:
             return f"not calibrated (p = {self.p:.3f} with {cases}){ends}"
         return (

@@ -46,8 +46,8 @@ def _draw_operating_points(found: Appraisal, folder: Path) -> None:
 
 
 def _name(found: Appraisal, number: int) -> str:
-    """Of the class, where there are several figures."""
-    return "" if found.task == "binary" else found.classes[number]
+    """Of the class that is positive in a figure."""
+    return found.classes[1 if found.task == "binary" else number]
 
 
 def _behind(found: Appraisal, number: int) -> str:

@@ -70,7 +70,7 @@ def _calibration(found: Found, figures: Path) -> Iterator[Block]:
         [name, number(one["value"]), believed(one), number(one["if_perfect"]), number(one["p"])]
         for name, one in found["calibration"].items()
     ]
-    yield Table(["ECE", "read", "truth (95 %)", "if perfect", "p"], rows)
+    yield Table(["ECE", "read", "debiased (95 %)", "if perfect", "p"], rows)
     first = next(iter(found["calibration"].values()))
     yield Text(f"In words: {first['words']}.")
     yield from _pictures(figures, "reliability", "recalibration")
@@ -81,7 +81,7 @@ def _calibration(found: Found, figures: Path) -> Iterator[Block]:
     ]
     scores = found["scores"]
     raw = ["none", number(first["value"]), believed(first), interval(scores["nll"]), interval(scores["brier"])]
-    yield Table(["recalibrated by", "ECE read", "truth (95 %)", "NLL", "Brier"], [raw, *rows])
+    yield Table(["recalibrated by", "ECE read", "debiased (95 %)", "NLL", "Brier"], [raw, *rows])
     within = scores["within_bin_variance"]["value"], scores["within_bin_covariance"]["value"]
     yield Text(
         "Brier score = reliability (lower is better) - resolution (higher is better) + uncertainty of the data + what "
@@ -103,11 +103,18 @@ def _recalibration_words(found: Found) -> str:
     )
 
 
+CROSSED = (
+    "The rates are of cases that each threshold was not chosen on: every fold had a threshold of its own, and so equal "
+    "thresholds can have unequal rates. The curves are of all cases together."
+)
+
+
 def _thresholds(found: Found, figures: Path) -> Iterator[Block]:
     crossed = "choice" in found["recalibration"]
     yield Text(
         "A threshold on the recalibrated probability for each wanted sensitivity or specificity. "
-        + ("The rates are of cases that each threshold was not chosen on." if crossed else "Chosen on validation.")
+        + (CROSSED if crossed else "Chosen on validation.")
+        + (f" Positive means {found['classes'][1]}." if found["task"] == "binary" else "")
     )
     yield points_table(found["operating_points"], found["classes"])
     yield from _pictures(figures, "operating-points*")
@@ -150,7 +157,7 @@ def _uncertainty(found: Found, figures: Path) -> Iterator[Block]:
             continue
         numbers = [interval(one["auroc"]), interval(one["accuracy"]), believed(one["ece"])]
         rows.append([name, *numbers, interval(one["coverage"]["aurc"])])
-    yield Table(["", "AUROC", "accuracy", "ECE, truth", "AURC"], rows)
+    yield Table(["", "AUROC", "accuracy", "ECE, debiased", "AURC"], rows)
     if missing:
         yield Bullets(missing)
     yield from _pictures(figures, "coverage")
@@ -171,7 +178,7 @@ def _robustness(found: Found, figures: Path) -> Iterator[Block]:
 
 
 def _errors(found: Found, figures: Path) -> Iterator[Block]:
-    yield Text(f"The {len(found['mistakes'])} mistakes that the model was surest of:")
+    yield Text(f"Mistakes, the surest first, {len(found['mistakes'])} of them; p is the probability that it gave:")
     yield from _pictures(figures, "mistakes")
     yield Text("Of each class two cases that it got right and two that it got wrong, its surest ones:")
     yield from _pictures(figures, "right-and-wrong")

@@ -59,4 +59,4 @@ def _cell(words: str) -> str:
 
 def _plain(words: str) -> str:
     """What Markdown would take for its own is escaped; underscores in words it leaves alone."""
-    return re.sub(r"([\\`*<>\[\]]|^[#+-](?= ))", r"\\\1", words.replace("\n", " "))
+    return re.sub(r"([\\*<>\[\]]|^[#+-](?= ))", r"\\\1", words.replace("\n", " "))

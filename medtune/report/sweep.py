@@ -64,6 +64,8 @@ def _verdict(sweep: Sweep, evaluation: Mapping[str, Any]) -> Iterator[Block]:
             f"AUROC less that of the untuned default (trial {against['trial']}): {interval(difference)}, p = {p}. "
             f"On these cases the winner is {sure} the default, before the luck of the choice is counted."
         )
+    if best["number"] == DEFAULT_TRIAL:
+        yield Text("That is the untuned default itself: of the trials that ended, tuning found none that is better.")
     yield Text(_test_line(sweep), "plain" if sweep.test else "pale")
 
 
@@ -120,7 +122,10 @@ def _won(sweep: Sweep) -> Iterator[Block]:
     rows = [[name, _shown(best[name]), _shown(default[name])] for name in sweep.swept]
     yield Table(["", f"trial {best['number']}", "default"], rows)
     first = [entry.number for entry in ranked(sweep.entries, sweep.config.direction)[:SHOWN_TRIALS]]
-    yield Text("The best trials, and how little their intervals tell them apart:")
+    yield Text(
+        "The trials in the order in which they are chosen, and how little their intervals tell them apart. Complete ones "
+        "come first: a pruned one was stopped before its last epoch, and cannot win, however high it was."
+    )
     yield Table(
         ["trial", "state", "epoch", "val AUROC", "95 %", "val ECE", "accuracy"],
         [
