@@ -123,8 +123,8 @@ def _won(sweep: Sweep) -> Iterator[Block]:
     yield Table(["", f"trial {best['number']}", "default"], rows)
     first = [entry.number for entry in ranked(sweep.entries, sweep.config.direction)[:SHOWN_TRIALS]]
     yield Text(
-        "The trials in the order in which they are chosen, and how little their intervals tell them apart. Complete ones "
-        "come first: a pruned one was stopped before its last epoch, and cannot win, however high it was."
+        "The trials in the order in which they are chosen, and how little their intervals tell them apart. Complete "
+        "ones come first: a pruned one was stopped before its last epoch, and cannot win, however high it was."
     )
     yield Table(
         ["trial", "state", "epoch", "val AUROC", "95 %", "val ECE", "accuracy"],

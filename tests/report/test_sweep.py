@@ -91,8 +91,9 @@ def test_a_class_that_validation_lacks_leaves_reasons_and_no_hole(
     assert (
         found["against"]["auroc"]["value"] is None and "no case has class 1" in found["against"]["auroc"]["undefined"]
     )
-    html, _ = write_report(finished, found, subject.folder)
-    assert "undefined: AUROC is undefined: no case has class 1" in html.read_text() and "nan" not in html.read_text()
+    _, markdown = write_report(finished, found, subject.folder)
+    text = markdown.read_text()
+    assert "undefined: AUROC is undefined: no case has class 1" in text and " nan" not in text and "None" not in text
 
 
 def test_a_password_stays_out_of_it(finished: SweepFolder) -> None:
