@@ -93,7 +93,7 @@ def evaluation_lines(found: dict[str, Any]) -> list[str]:
     if against := found["against"]:
         lines.append(f"AUROC less that of trial {against['trial']}: {interval(against['auroc'])}")
     decided = found["recalibration"]["decided"]
-    if decided["kind"] in found["recalibration"]["after"]:
+    if decided["kind"] != "none":
         after = found["recalibration"]["after"][decided["kind"]]
         ece = f"{number(after['ece']['value'])}, truth {believed(after['ece'])}"
         lines.append(f"by {decided['kind']}: ECE {ece}, NLL {interval(after['nll'])}")
@@ -102,8 +102,13 @@ def evaluation_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _left_out(found: dict[str, Any]) -> list[str]:
+    """Each reason once, with all that it is the reason for."""
     parts = {**found["uncertainty"], "robustness": found["robustness"], "Grad-CAM": found["grad_cam"]}
-    return [f"{name}: {part['undefined']}" for name, part in parts.items() if "undefined" in part]
+    reasons: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        if "undefined" in part:
+            reasons.setdefault(part["undefined"], []).append(name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
 def curves_lines(result: dict[str, Any]) -> list[str]:

@@ -271,6 +271,7 @@ def test_evaluate_and_report(medtune: Call, finished: SweepFolder, monkeypatch: 
     code, out, err = medtune("evaluate", "runs/tiny", "--trial", 0)
     assert code == 0 and out.startswith("trial 0, epoch ")
     assert f"figures  {finished.path / 'trials' / '0000' / 'evaluation'}" in out
+    assert out.count("left out test-time augmentation, MC dropout, robustness, Grad-CAM: the weights of trial 0 ") == 1
     code, out, err = medtune("evaluate", "runs/tiny", "--json")
     told = json.loads(out)
     assert (
