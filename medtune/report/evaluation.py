@@ -23,10 +23,12 @@ def evaluation_sections(found: Found, figures: Path) -> list[Section]:
 
 
 def _pictures(figures: Path, *names: str) -> Iterator[Block]:
-    """Those that are there, beside each other; a name with a star stands for all that begin so."""
+    """Those that are there, beside each other where there are several; a name with a star stands for all that begin
+    so."""
     paths = [path for name in names for path in sorted(figures.glob(f"{name}.png"), key=lambda path: _order(path.stem))]
-    if paths:
-        yield Pictures([Picture(path.read_bytes(), path.stem, path.stem.replace("-", " ")) for path in paths])
+    shown = [Picture(path.read_bytes(), path.stem, path.stem.replace("-", " ")) for path in paths]
+    if shown:
+        yield Pictures(shown) if len(shown) > 1 else shown[0]
 
 
 def _order(stem: str) -> tuple[str, int]:
