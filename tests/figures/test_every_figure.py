@@ -3,7 +3,6 @@
 import struct
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -168,14 +167,3 @@ def test_names_must_fit(draw: Any, name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 class names for 4"):
         OF_CLASSES[name](probabilities(logits, "ordinal"), labels, "ordinal", ["a", "b", "c"], tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_figure_is_quick(draw: Any, tmp_path: Path) -> None:
-    """Thousands are drawn beside the training: some 40 ms each, and a wide margin for a busy machine."""
-    logits, labels = draw("binary", 78, 4)
-    predicted = probabilities(logits, "binary")
-    reliability_figure(predicted, labels, "binary", tmp_path / "x.png")
-    start = time.process_time()
-    for _ in range(5):
-        reliability_figure(predicted, labels, "binary", tmp_path / "x.png")
-    assert (time.process_time() - start) / 5 < 0.2

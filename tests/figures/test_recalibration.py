@@ -18,7 +18,7 @@ def test_the_key_and_the_title_have_the_eces(draw: Any, drawn: Any, task: Task, 
     recalibration_figure(before, after, labels, task, tmp_path / "x.png")
     told = [f"{ece(of, labels, task):.3f}" for of in (before, after["warm"])]
     said = [text.get_text() for text in figures[0].texts]
-    assert f"ECE {told[0]} before, {told[1]} after, on 200 cases" in said
+    assert f"ECE {told[0]} before, on 200 cases" in said  # the lowest of several after it would flatter
     assert [text for text in said if text in ("before", "warm", *told)] == ["before", told[0], "warm", told[1]]
 
 
