@@ -386,13 +386,12 @@ def test_a_wrong_file_is_refused_without_heavy_imports(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text("sede: 1")
     program = (
-        "import sys, time, pathlib\n"
+        "import sys, pathlib\n"
         "from medtune.config.read import ConfigError, read_sweep\n"
-        "start = time.process_time()\n"
         "try: read_sweep(pathlib.Path(sys.argv[1]))\n"
-        "except ConfigError as error: print(len(error.problems), time.process_time() - start < 0.5, *sys.modules)\n"
+        "except ConfigError as error: print(len(error.problems), *sys.modules)\n"
     )
     run = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    count, fast, *modules = run.stdout.split()
-    assert (count, fast) == ("2", "True")
+    count, *modules = run.stdout.split()
+    assert count == "2"
     assert not HEAVY & set(modules)
