@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from medtune.config.sweep import Cluster, SweepConfig, Tracking
-from medtune.tracking.server import without_password
+from medtune.config.write import without_password
 
 
 @dataclass(frozen=True)

@@ -203,9 +203,10 @@ def doctor(
 @tracking_app.command("sync")
 def sync(folder: Folder) -> None:
     """Carry over to the tracking server what it does not have yet."""
+    from medtune.config.write import without_password
     from medtune.search.folder import SweepFolder
     from medtune.tracking.mirror import drain
-    from medtune.tracking.server import tracking_uri, without_password
+    from medtune.tracking.server import tracking_uri
 
     opened = SweepFolder.open(folder)
     uri = without_password(tracking_uri(opened.config().tracking, opened.path))

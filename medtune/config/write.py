@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,6 +33,11 @@ def dump_sweep(config: SweepConfig, target: Path | TextIO) -> None:
 def sweep_text(config: SweepConfig) -> str:
     """The whole file with defaults filled in."""
     return dump_yaml(plain(config) | {"trial": to_file(fill(config.trial, TrialConfig))})
+
+
+def without_password(text: str) -> str:
+    """An address, or a text with addresses in it, as it may be shown and written down."""
+    return re.sub(r"(://[^/:@\s]*):[^/@\s]*@", r"\1:***@", text)
 
 
 def dump_yaml(tree: Mapping[str, Any]) -> str:

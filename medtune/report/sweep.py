@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from medtune.config.write import sweep_text
+from medtune.config.write import sweep_text, without_password
 from medtune.data.catalogue import describe
 from medtune.data.splits import data_md5
 from medtune.frames import HIGH, LOW, Sweep
@@ -17,7 +17,6 @@ from medtune.report.words import interval, number
 from medtune.search.entries import ranked
 from medtune.search.plan import describe_space
 from medtune.search.run import DEFAULT_TRIAL
-from medtune.tracking.server import without_password
 
 SHOWN_TRIALS = 10
 

@@ -21,12 +21,13 @@ from typing import Any
 from filelock import FileLock
 
 from medtune.config.sweep import SweepConfig
+from medtune.config.write import without_password
 from medtune.data.catalogue import describe
 from medtune.data.splits import data_md5
 from medtune.figures.trial import draw_predictions
 from medtune.files import write_whole
 from medtune.search.folder import SweepFolder
-from medtune.tracking.server import default_artifacts, tracking_uri, without_password
+from medtune.tracking.server import default_artifacts, tracking_uri
 from medtune.tracking.spool import SWEEP, Line, read_from
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

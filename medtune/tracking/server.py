@@ -22,11 +22,6 @@ def default_artifacts(config: Tracking, sweep_folder: Path) -> str | None:
     return (Path(database[1]).absolute().parent / "mlartifacts").as_uri() if database else None
 
 
-def without_password(uri: str) -> str:
-    """The address as it may be shown and written down."""
-    return re.sub(r"(://[^/:@]*):[^/@]*@", r"\1:***@", uri)
-
-
 def count_experiments(uri: str) -> int:
     """How many experiments a server has. Raises MlflowException when it cannot be reached."""
     return len(_client(uri).search_experiments())

@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import Any
 
 from medtune.config.sweep import SweepConfig
+from medtune.config.write import without_password
 from medtune.search.folder import SweepFolder
-from medtune.tracking.server import tracking_uri, without_password
+from medtune.tracking.server import tracking_uri
 from medtune.tracking.spool import Spool, TrialSpool
 
 

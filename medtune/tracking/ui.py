@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+from medtune.config.write import without_password
 from medtune.search.folder import FolderError, SweepFolder
-from medtune.tracking.server import experiment_id, tracking_uri, without_password
+from medtune.tracking.server import experiment_id, tracking_uri
 
 
 def serve(folder: Path, port: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 from medtune.config.problems import ConfigError
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
-from medtune.config.write import dump_sweep, dump_yaml
+from medtune.config.write import dump_sweep, dump_yaml, without_password
 from medtune.config.yaml_text import load_yaml
 
 Read = Callable[..., SweepConfig]
@@ -77,3 +77,20 @@ def test_load_yaml_says_where(tmp_path: Path) -> None:
         load_yaml("a: 1\na: 2", source="config.yaml")
     with pytest.raises(ConfigError, match=r"config.yaml:1:6: this is not YAML"):
         load_yaml("a: [1", source="config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@db:5432/mlflow", "postgresql://me:***@db:5432/mlflow"),
+        ("https://me:secret@mlflow.example.org/path", "https://me:***@mlflow.example.org/path"),
+        ("http://:secret@host", "http://:***@host"),
+        ("at http://me:secret@host and http://you:word@there", "at http://me:***@host and http://you:***@there"),
+        ("http://me@host:5000", "http://me@host:5000"),
+        ("http://localhost:5000", "http://localhost:5000"),
+        ("uri: http://host:5000\nto: me@there", "uri: http://host:5000\nto: me@there"),
+        ("sqlite:////home/me/runs/mlflow.db", "sqlite:////home/me/runs/mlflow.db"),
+    ],
+)
+def test_no_password_is_shown(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
