@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medtune.evaluation.metrics import Floats, Integers, check_probabilities
+from medtune.evaluation.metrics import Floats, Integers, bin_of, check_probabilities
 from medtune.task import Task
 
 What = Literal["top-label", "positive-class", "class-wise"]
@@ -63,11 +63,6 @@ KINDS = {
 def usual_kind(task: Task) -> Kind:
     """The one that `metrics.ece` is, and the curves show: of the top label, or of each label of multilabel."""
     return KINDS["positive-class-15-width" if task == "multilabel" else "top-label-15-width"]
-
-
-def equal_width(confidence: Floats, bins: int) -> NDArray[np.intp]:
-    """Index of the bin, of the shape of `confidence`: closed below, open above, except that the last holds 1.0 too."""
-    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, "right")
 
 
 def equal_mass(confidence: Floats, bins: int) -> NDArray[np.intp]:
@@ -127,7 +122,7 @@ def put_in_bins(confidence: Floats, outcome: NDArray[np.bool_], kind: Kind) -> B
     """Confidences and whether they came true, both (cases, problems), with a row of bins for each problem."""
     confidence = confidence.astype(np.float64)
     if kind.by == "width":
-        within = equal_width(confidence, kind.bins)
+        within = bin_of(confidence, kind.bins)
     else:
         within = np.stack([equal_mass(column, kind.bins) for column in confidence.T], axis=1)
     filled, flat = np.unique(within + kind.bins * np.arange(confidence.shape[1]), return_inverse=True)

@@ -13,6 +13,7 @@ from medtune.evaluation.intervals import (
     accuracy_interval,
     auroc_interval,
     auroc_intervals_per_class,
+    f1_of,
     share_interval,
     wilson_interval,
 )
@@ -157,15 +158,9 @@ def _shares(sample: Sample, ranked: Array, names: Sequence[str], level: float) -
         "precision": share(hits, called, "no case was called {}"),
         "recall": share(hits, actual, "no case has {}"),
         "specificity": share(every - union, rest, "every case has {}"),
-        "f1": [_f1_of(one) for one in share(hits, union, "no case has {} or was called so")],
+        "f1": [f1_of(one) for one in share(hits, union, "no case has {} or was called so")],
         "average_precision": sides,
     }
-
-
-def _f1_of(share: Interval) -> Interval:
-    """F1 from hits / (hits, misses and false alarms), of which it is an increasing function."""
-    value, low, high = (2 * end / (1 + end) for end in (share.value, share.low, share.high))
-    return Interval(value, low, high, share.why)
 
 
 def _kappa(draws: Array, few: NDArray[np.intp], level: float) -> Interval:

@@ -170,6 +170,12 @@ def share_interval(part: float, whole: float, why: str, level: float = 0.95) -> 
     return wilson_interval(float(part / whole), float(whole), level) if whole > 0 else Interval.undefined(why)
 
 
+def f1_of(share: Interval) -> Interval:
+    """F1 from the share of hits among hits, misses and false alarms, of which it is an increasing function."""
+    value, low, high = (2 * end / (1 + end) for end in (share.value, share.low, share.high))
+    return Interval(value, low, high, share.why)
+
+
 def wilson_interval(value: float, trials: float, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share of so many trials, which need not be a whole number."""
     low, high = wilson(np.array(value * trials), np.array(trials), level)

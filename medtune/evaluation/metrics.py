@@ -19,7 +19,6 @@ Integers = NDArray[np.integer[Any]]
 
 METRICS = ("auroc", "accuracy", "loss", "ece", "brier")
 BINS = 15
-_INNER_EDGES = np.linspace(0, 1, BINS + 1)[1:-1]
 
 
 def check_shapes(scores: Floats, labels: Integers, task: Task) -> Integers:
@@ -160,9 +159,9 @@ def confidences(probabilities: Floats, labels: Integers, task: Task) -> tuple[Fl
     return probabilities.max(axis=1)[:, None], correct(probabilities, labels, task)[:, None]
 
 
-def bin_of(confidence: Floats) -> NDArray[np.intp]:
-    """Index 0..14 of the equal-width bin: closed below, open above, except that the last holds exactly 1.0 too."""
-    return np.searchsorted(_INNER_EDGES, confidence, "right")
+def bin_of(confidence: Floats, bins: int = BINS) -> NDArray[np.intp]:
+    """Index from 0 of the equal-width bin: closed below, open above, except that the last holds exactly 1.0 too."""
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, "right")
 
 
 def cell_of(confidence: Floats) -> NDArray[np.intp]:

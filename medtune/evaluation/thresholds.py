@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtune.data.folds import stratified_folds
-from medtune.evaluation.intervals import Interval, share_interval
+from medtune.evaluation.intervals import Interval, f1_of, share_interval
 from medtune.evaluation.metrics import Floats, Integers, check_probabilities, one_vs_rest
 from medtune.task import Task
 
@@ -157,7 +157,6 @@ def _called(threshold: float, scores: Floats) -> Positive:
 def _report(threshold: float, called: Positive, positive: Positive) -> Report:
     tp, fp = int((called & positive).sum()), int((called & ~positive).sum())
     fn, tn = int(positive.sum()) - tp, int((~positive).sum()) - fp
-    jaccard = share_interval(tp, tp + fp + fn, "no case is positive or called so")
     return Report(
         threshold,
         tp,
@@ -169,12 +168,8 @@ def _report(threshold: float, called: Positive, positive: Positive) -> Report:
         ppv=share_interval(tp, tp + fp, "no case is called positive"),
         npv=share_interval(tn, tn + fn, "no case is called negative"),
         accuracy=share_interval(tp + tn, len(positive), "there is no case"),
-        f1=Interval(_f1(jaccard.value), _f1(jaccard.low), _f1(jaccard.high), jaccard.why),
+        f1=f1_of(share_interval(tp, tp + fp + fn, "no case is positive or called so")),
     )
-
-
-def _f1(jaccard: float) -> float:
-    return 2 * jaccard / (1 + jaccard)
 
 
 def cross_fitted_report(

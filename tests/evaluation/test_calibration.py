@@ -9,7 +9,7 @@ from netcal.metrics import ECE, MCE
 from numpy.typing import NDArray
 
 from medtune.evaluation import metrics
-from medtune.evaluation.calibration import KINDS, Kind, calibration_error, equal_mass, equal_width
+from medtune.evaluation.calibration import KINDS, Kind, calibration_error, equal_mass
 from medtune.task import TASKS, Task
 
 Draw = Callable[..., tuple[NDArray[Any], NDArray[Any]]]
@@ -95,7 +95,7 @@ def test_the_edges_of_bins_are_those_of_netcal(bins: int, worst: bool) -> None:
 @every_number_of_bins
 def test_confidences_of_exactly_0_and_1_are_in_a_bin(bins: int) -> None:
     ends = np.array([0.0, 1.0])
-    assert equal_width(ends, bins).tolist() == [0, bins - 1]
+    assert metrics.bin_of(ends, bins).tolist() == [0, bins - 1]
     assert equal_mass(np.repeat(ends, 30), bins).tolist() == [bins // 4] * 30 + [bins * 3 // 4] * 30
     certain = np.array([[0.0, 1.0]] * 4)
     for kind in KINDS.values():
