@@ -1,6 +1,8 @@
 """The MLflow UI on this machine."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +21,21 @@ def serve(folder: Path, port: int) -> int:
     uri = _database(folder.absolute())
     print(f"http://127.0.0.1:{port}{_page(uri, folder)} shows {folder}; Ctrl-C ends it", file=sys.stderr, flush=True)
     command = ["server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return _run([sys.executable, "-m", "mlflow", *command])
+
+
+def _run(command: list[str]) -> int:
+    """Until it ends, or Ctrl-C or SIGTERM says so: then with all the processes that it has started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = subprocess.Popen(command, env=_environment(), start_new_session=True)
     try:
-        return subprocess.run([sys.executable, "-m", "mlflow", *command], env=_environment(), check=False).returncode
+        return server.wait()
     except KeyboardInterrupt:
         return 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
 
 
 def _environment() -> dict[str, str]:

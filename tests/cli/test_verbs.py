@@ -1,8 +1,10 @@
 import json
 import re
 import resource
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from medtune.config.sweep import SweepConfig
 from medtune.search.events import Watcher
 from medtune.search.folder import SweepFolder
 from medtune.tracking import tracker, ui
+from medtune.tracking.mirror import drain
 from medtune.tracking.spool import Spool
 
 Call = Callable[..., tuple[int, str, str]]
@@ -304,18 +307,42 @@ def test_the_ui_is_seen_from_this_machine_alone(
     medtune: Call, finished: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
-
-    def run(command: list[str], **options: Any) -> Any:
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 0)
-
     (finished.path.parent / "mlflow.db").touch()
     monkeypatch.setattr(ui, "experiment_id", lambda uri, name: "1")
-    monkeypatch.setattr(ui.subprocess, "run", run)
+    monkeypatch.setattr(ui, "_run", lambda command: commands.append(command) or 0)
     code, _, err = medtune("ui", "runs/tiny", "--port", 5055)
     assert code == 0 and "http://127.0.0.1:5055" in err
     text = " ".join(commands[0])
     assert "--host 127.0.0.1 --port 5055" in text and f"sqlite:///{finished.path.parent / 'mlflow.db'}" in text
+
+
+@pytest.mark.slow
+def test_the_ui_ends_with_all_that_it_has_started(finished: SweepFolder) -> None:
+    """A SIGTERM to the one process whose number a person knows."""
+    Spool(finished.tracking / "spool.jsonl").start("sweep", {})
+    assert drain(finished)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "medtune", "ui", str(finished.path), "--port", str(port)])
+    try:
+        assert _within(180, lambda: _answers(port))
+        process.terminate()
+        assert process.wait(60) == 0 and _within(20, lambda: not _answers(port))
+    finally:
+        process.kill()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _within(seconds: float, what: Callable[[], bool]) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not what():
+        time.sleep(0.2)
+    return what()
 
 
 def test_commands_can_be_pasted(medtune: Call, finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,8 @@ def test_interrupted_then_killed_then_resumed_a_sweep_is_what_it_would_have_been
     told = json.loads(out.splitlines()[-1])
     assert {"sweep", "folder", "trials", "best", "tracking_uri", "parent_run_id", "seconds"} <= told.keys()
     assert told["trials"] == {"complete": 9, "pruned": 0, "failed": 0, "unfinished": 0}
-    assert len(re.findall(r"^\[\d/9\] trial ", err, flags=re.MULTILINE)) == 9 - before
+    # the kill may have come between the ledger and the announcement of the last trial, which is then made up for
+    assert len(re.findall(r"^\[\d/9\] trial ", err, flags=re.MULTILINE)) in (9 - before, 10 - before)
 
     sweep, twin = SweepFolder.open(folder), tiny.create(tmp_path / "twin", *LONGER, "search.trials=9")
     tiny.run(tiny.open(twin))
