@@ -130,13 +130,13 @@ def _with_the_model(subject: Subject, found: Appraisal, say: Say) -> dict[str, A
     if subject.network is None:
         return {"robustness": {"undefined": subject.without}, "grad_cam": {"undefined": subject.without}}
     return {
-        "robustness": _robustness(subject, subject.network, say),
+        "robustness": _robustness(subject, subject.network, found, say),
         "grad_cam": _grad_cam(subject, subject.network, found, say),
     }
 
 
-def _robustness(subject: Subject, network: Network, say: Say) -> dict[str, Any]:
-    clean = auroc(probabilities(subject.logits, subject.task), subject.labels, subject.task)
+def _robustness(subject: Subject, network: Network, found: Appraisal, say: Say) -> dict[str, Any]:
+    clean = auroc(found.probabilities, subject.labels, subject.task)
     aurocs: dict[str, list[float]] = {}
     for worse in robustness(network.model, network.split, network.autocast, SEED):
         if worse.name not in aurocs:

@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from medtune.data import DataError, Split
@@ -15,7 +14,7 @@ from medtune.data.listing import EXTENSIONS
 from medtune.data.pictures import Bytes, Unreadable, read_picture
 from medtune.evaluation.metrics import predicted_labels
 from medtune.retrain import decided_of, load_model
-from medtune.training.device import detect_device
+from medtune.training.device import autocast, detect_device
 from medtune.training.loop import predict_logits
 
 AT_ONCE = 256  # pictures in memory
@@ -44,8 +43,7 @@ class Predictor:
         self.task, self.classes = self.description["task"], list(self.description["classes"])
         self.calibrator, self.device = decided_of(self.description).calibrator, detect_device()
         self.model = model.to(self.device)
-        half = self.description["precision"] == "bfloat16"
-        self.autocast = torch.autocast(self.device, torch.bfloat16, enabled=half)
+        self.autocast = autocast(self.device, self.description["precision"])
 
     def answers(self, paths: Sequence[Path]) -> Iterator[Answer]:
         """One for each file, in their order; what is wrong with a file is said in its own."""

@@ -24,12 +24,11 @@ from medtune.search.attempts import Attempts
 from medtune.search.entries import best_entry
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
-from medtune.search.run import versions
+from medtune.search.record import versions
 from medtune.search.sweep import check_data
 from medtune.training.checkpoint import decode, encode, encode_weights
 from medtune.training.device import detect_device, resolve_precision
 from medtune.training.loop import Training, predict_logits
-from medtune.training.predictions import logits_of_epoch
 from medtune.training.progress import EpochRecord, Objective
 from medtune.training.schedules import plateaus
 from medtune.training.seeds import RETRAINED, trial_seed
@@ -152,10 +151,10 @@ def _decided(folder: SweepFolder, plan: Plan, training: Training, val: DeviceSpl
     if val is not None:
         logits, labels = predict_logits(training.evaluated, val, training.autocast), val.labels.cpu().numpy()
     else:
-        predictions = folder.predictions(plan.trial)
+        predictions = folder.predictions_of(plan.trial, plan.best_epoch)
         if predictions is None:  # a trial that did not end
             return Decided(Uncalibrated(), [])
-        logits, labels = logits_of_epoch(predictions, plan.best_epoch), predictions["labels"]
+        logits, labels = predictions
     return decide(logits, labels.astype(np.int64), training.task, generator)[0]
 
 

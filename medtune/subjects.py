@@ -25,8 +25,7 @@ from medtune.search.ledger import Ledger
 from medtune.search.run import DEFAULT_TRIAL
 from medtune.search.sweep import check_data, load_search_data
 from medtune.task import Task
-from medtune.training.device import detect_device
-from medtune.training.predictions import logits_of_epoch
+from medtune.training.device import autocast, detect_device
 from medtune.unseal import open_sealed
 
 ENSEMBLE = 5  # of the best trials
@@ -55,9 +54,9 @@ class Subject:
 
     about: in words. run: the key of its run in tracking. folder: where its evaluation is written. trial, epoch: None
     where there is none. logits: float32 (cases, classes). images: uint8 of the same cases. members: the logits of the
-    models of an ensemble on the same cases, this one first. rival: what it is compared with.
-    records: of its epochs. network: None where its weights were not
-    kept, and then `without` says so. decided: what was chosen on validation; None: these cases are validation.
+    models of an ensemble on the same cases, this one first. rival: what it is compared with. records: of its epochs.
+    network: None where its weights were not kept, and then `without` says so. decided: what was chosen on validation;
+    None: these cases are validation.
     """
 
     about: str
@@ -131,13 +130,13 @@ def _chosen_entry(folder: SweepFolder, config: SweepConfig, entries: Sequence[En
 
 def _predictions(folder: SweepFolder, entry: Entry) -> tuple[Floats, Integers]:
     """Of the best epoch."""
-    predictions = folder.predictions(entry.number)
-    if predictions is None or entry.best_epoch is None or entry.best_epoch not in predictions["epochs"]:
+    found = folder.predictions_of(entry.number, entry.best_epoch)
+    if found is None:
         raise FolderError(
             f"{folder.path} has no predictions of trial {entry.number} at epoch {entry.best_epoch} yet: "
             f"they are written when a trial ends, and `medtune resume {folder.path}` goes on with it"
         )
-    return logits_of_epoch(predictions, entry.best_epoch), predictions["labels"]
+    return found
 
 
 def _cases(config: SweepConfig, settings: TrialConfig) -> Split:
@@ -162,8 +161,7 @@ def _network(
     on_device = to_device(split, device, config.data.as_rgb)
     info = describe(config.data)
     model = rebuilt(path, settings, on_device.channels, len(info.classes), on_device.size)
-    half = folder.used(number)["precision"] == "bfloat16"
-    return Network(model.to(device), on_device, torch.autocast(device, torch.bfloat16, enabled=half)), ""
+    return Network(model.to(device), on_device, autocast(device, folder.used(number)["precision"])), ""
 
 
 def _members(
@@ -174,12 +172,15 @@ def _members(
     for entry in ranked(entries, config.direction):
         if entry.number == subject.number or entry.state != "complete" or len(members) == ENSEMBLE:
             continue
-        predictions = folder.predictions(entry.number)
-        if predictions is not None and entry.best_epoch is not None and entry.best_epoch in predictions["epochs"]:
-            member = logits_of_epoch(predictions, entry.best_epoch)
-            if member.shape == logits.shape and np.isfinite(member).all():
-                members.append(member)
+        found = folder.predictions_of(entry.number, entry.best_epoch)
+        if found is not None and _comparable(found[0], logits):
+            members.append(found[0])
     return np.stack(members)
+
+
+def _comparable(other: Floats, logits: Floats) -> bool:
+    """Of as many cases, and of a training that did not diverge."""
+    return other.shape == logits.shape and bool(np.isfinite(other).all())
 
 
 def _rival(
@@ -198,7 +199,7 @@ def _rival(
         rival, _ = _predictions(folder, _chosen_entry(folder, config, entries, DEFAULT_TRIAL))
     except FolderError:
         return None
-    there = subject.number != DEFAULT_TRIAL and rival.shape == logits.shape and np.isfinite(rival).all()
+    there = subject.number != DEFAULT_TRIAL and _comparable(rival, logits)
     return Rival(DEFAULT_TRIAL, rival) if there else None
 
 
@@ -213,7 +214,6 @@ def subject_of_test(folder: SweepFolder, config: SweepConfig) -> Subject:
     looks, splits = open_sealed(folder, config)
     model, description = load_model(models[0])
     device, info = detect_device(), describe(config.data)
-    autocast = torch.autocast(device, torch.bfloat16, enabled=description["precision"] == "bfloat16")
     split = to_device(splits["test"], device, config.data.as_rgb)
     members = np.stack([_logits_of_test(path) for path in models])
     model = model.to(device)
@@ -231,7 +231,7 @@ def subject_of_test(folder: SweepFolder, config: SweepConfig) -> Subject:
         labels=splits["test"].labels,
         images=splits["test"].images,
         members=members,
-        network=Network(model, split, autocast),
+        network=Network(model, split, autocast(device, description["precision"])),
         decided=decided_of(description),
         looks=looks,
     )

@@ -7,7 +7,6 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-import torch
 
 from medtune.config.sweep import Data, SweepConfig
 from medtune.data import SplitName
@@ -25,7 +24,7 @@ from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.sweep import check_data
 from medtune.task import Task
-from medtune.training.device import detect_device
+from medtune.training.device import autocast, detect_device
 from medtune.training.loop import predict_logits
 
 BOOTSTRAP_SEED = 0
@@ -56,10 +55,10 @@ def open_sealed(folder: SweepFolder, config: SweepConfig) -> tuple[int, dict[Spl
 def _measure(path: Path, splits: Mapping[SplitName, Split], data: Data) -> dict[str, Any]:
     model, description = load_model(path)
     device, task = detect_device(), description["task"]
-    autocast = torch.autocast(device, torch.bfloat16, enabled=description["precision"] == "bfloat16")
+    precision = autocast(device, description["precision"])
     model, logits = model.to(device), {}
     for name, split in splits.items():
-        logits[name] = predict_logits(model, to_device(split, device, data.as_rgb), autocast)
+        logits[name] = predict_logits(model, to_device(split, device, data.as_rgb), precision)
         shown = probabilities(logits[name], task)
         write_official(path, official_name(data.title, data.size), name, shown, split.labels, task, path.name)
     labels = splits["test"].labels

@@ -1,7 +1,6 @@
 """The verbs of a sweep that has trials: its winner retrained, the test opened, all of it evaluated and reported."""
 
 import contextlib
-import functools
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +20,7 @@ def retrain(
     json: Json = False,
 ) -> None:
     """Train the best trial's configuration on the full train set."""
-    from medtune.cli.text import command, print_json
+    from medtune.cli.text import command, print_json, say
     from medtune.search.folder import SweepFolder
 
     if test_curves and (seeds or epochs):
@@ -37,7 +36,7 @@ def retrain(
     chosen = plan_retrain(opened, config, seeds, epochs)
     told = f"trial {chosen.trial} for {chosen.stop} epochs on {chosen.train_on}, {chosen.seeds} seeds"
     print(told, file=sys.stderr)
-    paths = retrain_tracked(opened, config, chosen, lambda text: print(text, file=sys.stderr, flush=True))
+    paths = retrain_tracked(opened, config, chosen, say)
     shown = [str(path) for path in paths]
     if json:
         print_json({"trial": chosen.trial, "epochs": chosen.stop, "train_on": chosen.train_on, "models": shown})
@@ -47,10 +46,10 @@ def retrain(
 
 def _test_curves(folder: Any, config: Any, json: bool) -> None:
     """Draws the curves of the first retrained model, and says where they are."""
-    from medtune.cli.text import curves_lines, print_json
+    from medtune.cli.text import curves_lines, print_json, say
     from medtune.tracking.retrained import curves_tracked
 
-    result = curves_tracked(folder, config, lambda text: print(text, file=sys.stderr, flush=True))
+    result = curves_tracked(folder, config, say)
     if json:
         print_json(result)
     else:
@@ -59,7 +58,7 @@ def _test_curves(folder: Any, config: Any, json: bool) -> None:
 
 def test(folder: Folder, json: Json = False) -> None:
     """Open the sealed test for the retrained model."""
-    from medtune.cli.text import print_json, test_lines
+    from medtune.cli.text import show, test_lines
     from medtune.search.folder import SweepFolder
 
     opened = SweepFolder.open(folder)
@@ -67,9 +66,7 @@ def test(folder: Folder, json: Json = False) -> None:
     from medtune.tracking.retrained import test_tracked
 
     result = test_tracked(opened, opened.config())
-    print("\n".join(test_lines(result)), file=sys.stderr if json else sys.stdout)
-    if json:
-        print_json(result)
+    show(test_lines(result), result, json)
 
 
 def evaluate(
@@ -80,7 +77,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """All that can be said of a trial: calibration, thresholds, errors, robustness; numbers and figures."""
-    from medtune.cli.text import evaluation_lines, print_json
+    from medtune.cli.text import evaluation_lines, say, show
     from medtune.search.folder import SweepFolder
 
     if test and (trial, against) != (None, None):
@@ -89,26 +86,21 @@ def evaluate(
     opened.lock()
     from medtune.tracking.evaluated import evaluate_tracked
 
-    say = functools.partial(print, file=sys.stderr, flush=True)
     found = evaluate_tracked(opened, opened.config(), trial, against, test, say)
-    print("\n".join(evaluation_lines(found)), file=sys.stderr if json else sys.stdout)
-    if json:
-        print_json(found)
+    show(evaluation_lines(found), found, json)
 
 
 def report(folder: Folder, json: Json = False) -> None:
     """Write what a reader gets: report.html, which needs nothing beside itself, and report.md."""
-    from medtune.cli.text import print_json
+    from medtune.cli.text import say, show
     from medtune.search.folder import SweepFolder
 
     opened = SweepFolder.open(folder)
     opened.lock()
     from medtune.tracking.evaluated import report_tracked
 
-    paths = report_tracked(opened, opened.config(), lambda text: print(text, file=sys.stderr, flush=True))
-    print("\n".join(f"report   {path}" for path in paths), file=sys.stderr if json else sys.stdout)
-    if json:
-        print_json({"html": str(paths[0]), "markdown": str(paths[1])})
+    html, markdown = report_tracked(opened, opened.config(), say)
+    show([f"report   {html}", f"report   {markdown}"], {"html": str(html), "markdown": str(markdown)}, json)
 
 
 def predict(

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 def print_json(result: dict[str, Any]) -> None:
     """One object, as the last line of stdout; NaN, which JSON does not have, becomes null."""
     print(json.dumps(_finite(result)))
+
+
+def show(lines: Sequence[str], result: dict[str, Any], as_json: bool) -> None:
+    """Lines for people; with `--json` these go to stderr, and the object is the last line of stdout."""
+    print("\n".join(lines), file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print_json(result)
+
+
+def say(text: str) -> None:
+    """How far a verb is."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _finite(value: Any) -> Any:

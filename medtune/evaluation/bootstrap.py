@@ -11,13 +11,11 @@ from scipy.special import expit, logit
 
 from medtune.evaluation.intervals import Interval
 from medtune.evaluation.metrics import Floats, Integers, one_vs_rest
-from medtune.evaluation.resampling import Booleans, Resamples
+from medtune.evaluation.resampling import Booleans, resampled
 from medtune.task import Task
 
 Array = NDArray[np.float64]
 Weights = NDArray[np.float32]  # (rows, cases): whole numbers
-
-_ENTRIES = 4_000_000  # of the weights that are held at a time
 
 
 def case_weights(cases: int, resamples: int, generator: np.random.Generator) -> Iterator[Weights]:
@@ -27,10 +25,8 @@ def case_weights(cases: int, resamples: int, generator: np.random.Generator) -> 
     and that is as uncertain as the rest.
     """
     yield np.ones((1, cases), np.float32)
-    rows = max(_ENTRIES // cases, 1)
-    for start in range(0, resamples, rows):
-        drawn = Resamples.draw(np.zeros(cases, int), min(rows, resamples - start), generator)
-        yield drawn.counts.astype(np.float32)
+    for counts in resampled(cases, resamples, generator):
+        yield counts.astype(np.float32)
 
 
 def mean_interval(

@@ -101,43 +101,67 @@ def discrimination(
     each_as: Task = "multiclass" if task == "binary" else task
     sample = Sample.of(probabilities, labels, each_as, predicted_labels(probabilities, task))
     draws = sample.draws(case_weights(len(labels), resamples, generator))
-    called = [f"{'label' if task == 'multilabel' else 'class'} {name}" for name in classes]
-    shares = _shares(sample, draws["average_precision"][0], called, level)
-    few = np.minimum(sample.actual, len(labels) - sample.actual)
-    single = few == 1
-
-    def mean(*names: str) -> Interval:
-        numbers = np.concatenate([draws[name] for name in names], axis=1)
-        return mean_interval(
-            numbers, [one for name in names for one in shares[name]], np.tile(single, len(names)), level
-        )
-
-    ranked = [
-        mean_interval(draws["average_precision"][:, [k]], [one], single[[k]], level)
-        for k, one in enumerate(shares["average_precision"])
-    ]
-    aurocs = auroc_intervals_per_class(probabilities, labels, each_as, level)
+    numbers = _Numbers(
+        sample, draws, _shares(sample, draws["average_precision"][0], _named(classes, task), level), level
+    )
+    ranked = numbers.average_precisions()
     return Discrimination(
         cases=len(labels),
         auroc=auroc_interval(probabilities, labels, task, level),
-        average_precision=ranked[1] if task == "binary" else mean("average_precision"),
+        average_precision=ranked[1] if task == "binary" else numbers.mean("average_precision"),
         accuracy=accuracy_interval(probabilities, labels, task, level),
-        balanced_accuracy=mean("recall", "specificity") if task == "multilabel" else mean("recall"),
-        macro_precision=mean("precision"),
-        macro_recall=mean("recall"),
-        macro_f1=mean("f1"),
-        quadratic_kappa=_kappa(draws["kappa"], few, level) if task == "ordinal" else None,
-        per_class=tuple(
+        balanced_accuracy=numbers.mean(*(("recall", "specificity") if task == "multilabel" else ("recall",))),
+        macro_precision=numbers.mean("precision"),
+        macro_recall=numbers.mean("recall"),
+        macro_f1=numbers.mean("f1"),
+        quadratic_kappa=_kappa(draws["kappa"], numbers.few, level) if task == "ordinal" else None,
+        per_class=numbers.per_class(classes, auroc_intervals_per_class(probabilities, labels, each_as, level), ranked),
+    )
+
+
+def _named(classes: Sequence[str], task: Task) -> list[str]:
+    return [f"{'label' if task == 'multilabel' else 'class'} {name}" for name in classes]
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """What the bootstrap drew of each number, (1 + resamples, classes), and its intervals as a share of cases."""
+
+    sample: Sample
+    draws: dict[str, Array]
+    shares: dict[str, list[Interval]]
+    level: float
+
+    @property
+    def few(self) -> NDArray[np.intp]:
+        """Cases of each class's rarer side."""
+        return np.minimum(self.sample.actual, len(self.sample.positive) - self.sample.actual)
+
+    def mean(self, *names: str) -> Interval:
+        """Over the classes, and over several numbers of each."""
+        drawn = np.concatenate([self.draws[name] for name in names], axis=1)
+        shares = [one for name in names for one in self.shares[name]]
+        return mean_interval(drawn, shares, np.tile(self.few == 1, len(names)), self.level)
+
+    def average_precisions(self) -> list[Interval]:
+        """Of each class alone."""
+        drawn, single = self.draws["average_precision"], self.few == 1
+        shares = enumerate(self.shares["average_precision"])
+        return [mean_interval(drawn[:, [k]], [one], single[[k]], self.level) for k, one in shares]
+
+    def per_class(
+        self, classes: Sequence[str], aurocs: Sequence[Interval], ranked: Sequence[Interval]
+    ) -> tuple[ClassDiscrimination, ...]:
+        return tuple(
             ClassDiscrimination(
                 name=name,
-                cases=int(sample.actual[k]),
+                cases=int(self.sample.actual[k]),
                 auroc=aurocs[k],
                 average_precision=ranked[k],
-                **{number: shares[number][k] for number in ("precision", "recall", "specificity", "f1")},
+                **{number: self.shares[number][k] for number in ("precision", "recall", "specificity", "f1")},
             )
             for k, name in enumerate(classes)
-        ),
-    )
+        )
 
 
 def _shares(sample: Sample, ranked: Array, names: Sequence[str], level: float) -> dict[str, list[Interval]]:

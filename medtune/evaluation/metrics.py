@@ -6,6 +6,7 @@ of 0 and 1 for multilabel. Everything is computed in float64.
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,12 @@ def confidences(probabilities: Floats, labels: Integers, task: Task) -> tuple[Fl
 
 def bin_of(confidence: Floats, bins: int = BINS) -> NDArray[np.intp]:
     """Index from 0 of the equal-width bin: closed below, open above, except that the last holds exactly 1.0 too."""
-    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, "right")
+    return np.searchsorted(_inner_edges(bins), confidence, "right")
+
+
+@cache
+def _inner_edges(bins: int) -> NDArray[np.float64]:
+    return np.linspace(0, 1, bins + 1)[1:-1]
 
 
 def cell_of(confidence: Floats) -> NDArray[np.intp]:

@@ -5,7 +5,6 @@ ValueError where `metrics` would.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,10 +14,10 @@ from scipy.sparse import csr_array
 
 from medtune.evaluation.intervals import Interval
 from medtune.evaluation.metrics import BINS, Floats, Integers, cell_of, check_probabilities, one_vs_rest
+from medtune.evaluation.resampling import resampled
 from medtune.task import Task
 
 _FROM_BINS = ("reliability", "resolution", "within_bin_variance", "within_bin_covariance")
-_AT_ONCE = 4_000_000  # cases x resamples in memory
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def proper_scores(
     if size == 1:
         return ProperScores(*[Interval.undefined("a single case has no spread to make an interval from")] * 8)
     value = {name: float(number[0]) for name, number in _scores(np.ones((1, size)), cases).items()}
-    chunks = [_scores(counts, cases) for counts in resampled(size, resamples, generator)]
+    chunks = [_scores(counts.astype(np.float64), cases) for counts in resampled(size, resamples, generator)]
     drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in value}
     why = {"nll": _why_infinite(cases.nll), "skill": _why_no_skill(value["uncertainty"])}
     intervals = {
@@ -115,15 +114,6 @@ def _interval(name: str, value: float, drawn: NDArray[np.float64], level: float)
     mirrored = percentiles(value, 2 * value - drawn, level)
     low = mirrored.low if name == "within_bin_covariance" else max(mirrored.low, 0.0)
     return Interval(value, low, mirrored.high)
-
-
-def resampled(cases: int, resamples: int, generator: np.random.Generator) -> Iterator[NDArray[np.float64]]:
-    """How often each case is in a sample of as many with replacement: (rows, cases), until there are `resamples`."""
-    at_once = max(1, _AT_ONCE // cases)
-    for start in range(0, resamples, at_once):
-        rows = min(at_once, resamples - start)
-        drawn = generator.integers(cases, size=(rows, cases)) + cases * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * cases).reshape(rows, cases).astype(np.float64)
 
 
 def percentiles(value: float, drawn: NDArray[np.float64], level: float) -> Interval:

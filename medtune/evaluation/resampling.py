@@ -1,7 +1,7 @@
 """AUROC of many models on many bootstrap resamples of the same cases, in and out of the bag; exact, ties and all."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from medtune.task import Task
 
 Booleans = NDArray[np.bool_]
 
+_AT_ONCE = 4_000_000  # cases x resamples in memory
 _BLOCK = 500  # resamples at a time: few enough for a processor's cache, and of no influence on what is drawn
 
 
@@ -88,6 +89,14 @@ class Resamples:
         NaN where no positive or no negative case was left out; so always for a class of one case.
         """
         return _aurocs(self.out_of_bag, scores, positive, threads)
+
+
+def resampled(cases: int, resamples: int, generator: np.random.Generator) -> Iterator[NDArray[np.uint16]]:
+    """How often each case is in a sample of as many with replacement, whatever its class: (rows, cases) at a time,
+    until there are `resamples`."""
+    rows = max(1, _AT_ONCE // cases)
+    for start in range(0, resamples, rows):
+        yield Resamples.draw(np.zeros(cases, int), min(rows, resamples - start), generator).counts
 
 
 def resampled_auroc(

@@ -90,18 +90,14 @@ def _test_line(sweep: Sweep) -> str:
 def _searched(sweep: Sweep) -> Iterator[Block]:
     config, info = sweep.config, describe(sweep.config.data)
     cases = ", ".join(f"{split} {count:,}" for split, count in info.cases.items())
+    if config.data.train_fraction < 1:
+        cases += f"; searched on {config.data.train_fraction:.0%} of train"
     yield Table(
         ["", ""],
         [
             ["data", f"{info.title} ({config.data.title}), {config.data.side} px"],
             ["task", f"{info.task}: {', '.join(info.classes)}"],
-            [
-                "cases",
-                cases
-                + (
-                    f"; searched on {config.data.train_fraction:.0%} of train" if config.data.train_fraction < 1 else ""
-                ),
-            ],
+            ["cases", cases],
             ["licence", info.licence],
             ["search", f"{config.search.sampler}, {config.search.trials} trials, by {config.search.metric}"],
             ["pruning", config.pruning.name],
@@ -180,8 +176,10 @@ def _test(sweep: Sweep) -> Iterator[Block]:
     yield Table(["", "test"], rows)
     yield Text(f"ECE: {test['ece']['words']}.")
     if test["calibrator"]["kind"] != "none":
+        after = test["calibrated"]
         yield Text(
-            f"After the {test['calibrator']['kind']} calibrator of validation: {test['calibrated']['ece']['words']}."
+            f"After the {test['calibrator']['kind']} calibrator of validation: accuracy {interval(after['accuracy'])}, "
+            f"ECE {after['ece']['words']}."
         )
     yield Text("What the thresholds do that were chosen on validation:")
     yield points_table(test["operating_points"], describe(sweep.config.data).classes)

@@ -15,6 +15,7 @@ from medtune.config.sweep import SweepConfig
 from medtune.config.write import dump_sweep, dump_yaml
 from medtune.config.yaml_text import parse
 from medtune.files import to_json, whole_lines, write_whole
+from medtune.training.predictions import logits_of_epoch
 
 
 class FolderError(Exception):
@@ -140,6 +141,13 @@ class SweepFolder:
             return None
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
+
+    def predictions_of(self, number: int, epoch: int | None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Logits (cases, classes) of an epoch, and the labels; None where the trial left none of it."""
+        kept = self.predictions(number)
+        if kept is None or epoch is None or epoch not in kept["epochs"]:
+            return None
+        return logits_of_epoch(kept, epoch), kept["labels"]
 
     def write_weights(self, number: int, weights: dict[str, np.ndarray], which: str = "best") -> None:
         """which: best or last, the epoch that the weights are of."""

@@ -11,7 +11,6 @@ from medtune.search.entries import Entry, State, best_entry, broken_by
 from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.run import DEFAULT_TRIAL
-from medtune.training.predictions import logits_of_epoch
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "unfinished")
 
@@ -50,14 +49,13 @@ class Summary:
     def auroc(self, entry: Entry | None) -> Interval | None:
         """The trial's validation AUROC at its best epoch, with a 95 % interval; None for a cross-validated one, whose
         AUROC is a mean over folds: the logits of several models are not on one scale."""
-        if entry is None or entry.best_epoch is None or "val/auroc_std" in self.numbers(entry):
+        if entry is None or "val/auroc_std" in self.numbers(entry):
             return None
-        predictions = self.folder.predictions(entry.number)
-        if predictions is None or entry.best_epoch not in predictions["epochs"]:
+        predictions = self.folder.predictions_of(entry.number, entry.best_epoch)
+        if predictions is None:
             return None
-        task = describe(self.config.data).task
-        shown = probabilities(logits_of_epoch(predictions, entry.best_epoch), task)
-        return auroc_interval(shown, predictions["labels"], task)
+        (logits, labels), task = predictions, describe(self.config.data).task
+        return auroc_interval(probabilities(logits, task), labels, task)
 
     def as_json(self) -> dict[str, Any]:
         """What `sweep`, `resume` and `status` print with `--json`, but for the address of the tracking server."""

@@ -2,7 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "bfloat16"]
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "sve_bf16", "bf16"}  # as Linux names the CPU flags of x86 and of Arm
@@ -37,6 +40,13 @@ def resolve_precision(wanted: Literal["auto", "float32", "bfloat16"], device: st
 
         return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float32"
     return "float32"
+
+
+def autocast(device: str, precision: str) -> "torch.autocast":
+    """What a forward pass stands in for this precision."""
+    import torch
+
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def use_threads(count: int) -> None:

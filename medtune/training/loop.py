@@ -18,6 +18,7 @@ from medtune.models.finetune import parameter_groups, set_trained
 from medtune.task import Task
 from medtune.training.averaging import average
 from medtune.training.balance import case_weights, class_weights
+from medtune.training.device import autocast
 from medtune.training.losses import training_loss
 from medtune.training.optimizers import build_optimizer, make_ready, set_lr
 from medtune.training.progress import AUROC, Advance, EpochRecord, Objective, Progress
@@ -48,7 +49,7 @@ class Training(Progress):
         super().__init__(config, objective)
         self.task, self.classes, self.train = task, classes, train
         self.device = train.images.device
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+        self.autocast = autocast(self.device.type, precision)
         self.streams = Streams(seed, self.device)
         model = build_model(config.model, train.channels, classes, train.size, self.streams.weights)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -12,7 +12,7 @@ from scipy.special import expit
 from sklearn.metrics import brier_score_loss, log_loss
 
 from medtune.evaluation import metrics
-from medtune.evaluation.proper_scores import ProperScores, case_nll, percentiles, proper_scores, resampled
+from medtune.evaluation.proper_scores import ProperScores, case_nll, percentiles, proper_scores
 from medtune.task import TASKS, Task
 
 Draw = Callable[..., tuple[NDArray[Any], NDArray[Any]]]
@@ -168,9 +168,3 @@ class TestUndefined:
     def test_resamples_of_one_class_are_left_out(self) -> None:
         assert percentiles(0.5, np.array([math.nan, 0.2, 0.8]), 0.95).low == pytest.approx(0.215)
         assert percentiles(0.5, np.array([math.nan]), 0.95).why
-
-
-def test_resamples_have_as_many_cases_and_stop_at_the_wanted_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medtune.evaluation.proper_scores._AT_ONCE", 40)
-    counts = np.concatenate(list(resampled(10, 9, np.random.default_rng(0))))
-    assert counts.shape == (9, 10) and (counts.sum(axis=1) == 10).all()

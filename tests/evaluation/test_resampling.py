@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from medtune.evaluation.metrics import auroc, probabilities
-from medtune.evaluation.resampling import Resamples, problems, resampled_auroc, strata_of
+from medtune.evaluation.resampling import Resamples, problems, resampled, resampled_auroc, strata_of
 from medtune.task import TASKS, Task
 
 Draw = Callable[..., tuple[NDArray[Any], NDArray[Any]]]
@@ -115,3 +115,9 @@ def test_what_does_not_fit_is_refused() -> None:
         resamples.in_bag_auroc(scores[:, :10], positive[:10])
     with pytest.raises(ValueError, match="NaN"):
         resamples.in_bag_auroc(np.full_like(scores, np.nan), positive)
+
+
+def test_resamples_have_as_many_cases_and_stop_at_the_wanted_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medtune.evaluation.resampling._AT_ONCE", 40)
+    counts = np.concatenate(list(resampled(10, 9, np.random.default_rng(0))))
+    assert counts.shape == (9, 10) and (counts.sum(axis=1) == 10).all()

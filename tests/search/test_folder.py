@@ -1,6 +1,5 @@
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medtune.files import to_json, whole_lines, write_whole
 from medtune.search.folder import FolderError, SweepFolder
 
 HOLD = "import sys; from pathlib import Path; from medtune.search.folder import SweepFolder; "
@@ -109,19 +107,3 @@ def test_kept_weights(folder: SweepFolder) -> None:
     folder.drop_weights(12)
     folder.drop_weights(12)
     assert folder.with_weights() == [0]
-
-
-def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path, killed_in: Any) -> None:
-    path = tmp_path / "test.json"
-    write_whole(path, b"old")
-    with killed_in(os, "replace"):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old"
-    write_whole(path, b"new")
-    assert path.read_bytes() == b"new" and [entry.name for entry in tmp_path.iterdir()] == ["test.json"]
-
-
-def test_lines_of_json() -> None:
-    record = {"a": math.nan, "b": 1.5, "c": None}
-    assert json.loads(to_json(record)) == {"a": None, "b": 1.5, "c": None}
-    assert [r["x"] for r in whole_lines('{"x": 1}\n{"x": \n\n{"x": 2}\n')] == [1, 2]
