@@ -70,7 +70,7 @@ def sweep(trials: int, out: Path) -> tuple[float, float, float, int]:
         jobs = JobMaker(config, share)
         run = SweepRun(folder, config, ledger, pruner, jobs, [tracker.watcher()])
         started, used = time.perf_counter(), time.process_time()
-        engine.run_trials(run, data, share, do_nothing)
+        engine.run_jobs(run, data, share, do_nothing)
         wall, driver = time.perf_counter() - started, time.process_time() - used
         cluster.stop()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)

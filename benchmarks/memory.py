@@ -67,7 +67,7 @@ def private_memory(megabytes: int) -> Largest:
         share = plan_shares(config.resources, cpus, gpus, SIDE)
         ledger, jobs = Ledger(folder.ledger, folder.sweep_id, config), JobMaker(config, share)
         run = SweepRun(folder, config, ledger, KeepAll(), jobs, [seen])
-        engine.run_trials(run, SearchData("memory", split, Split(images[:1], split.labels[:1])), share, read_all)
+        engine.run_jobs(run, SearchData("memory", split, Split(images[:1], split.labels[:1])), share, read_all)
         cluster.stop()
     return seen
 

@@ -1,23 +1,26 @@
 """Learning curves with the test in them, for a report: drawn once the sealed test is open, and never for a choice."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from medtune.config.sweep import SweepConfig
-from medtune.config.trial import TrialConfig
+from medtune.config.trial import METRICS, TrialConfig
 from medtune.data import SPLITS
 from medtune.data.batches import DeviceSplit, join, to_device
+from medtune.data.catalogue import describe
 from medtune.evaluation.metrics import evaluate
 from medtune.figures.curves import CURVES, curves_figure
 from medtune.files import to_json
-from medtune.retrain import Plan, new_training, retrained_models
+from medtune.retraining.plan import Plan, plan_of
+from medtune.retraining.result import MODEL, retrained_models
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
-from medtune.training.device import detect_device
+from medtune.trained.model import read_description
+from medtune.training.device import detect_device, resolve_precision
 from medtune.training.loop import Training, predict_logits
+from medtune.training.progress import Objective
 from medtune.training.seeds import RETRAINED, trial_seed
 from medtune.unseal import open_sealed
 
@@ -32,17 +35,19 @@ def trained_plan(folder: SweepFolder, config: SweepConfig) -> Plan:
             f"{folder.path} has its test still sealed, and these curves are for a report, never for a choice: "
             f"`medtune test {folder.path}` comes first"
         )
-    plan = json.loads((folder.retrained / "plan.json").read_text())
-    return Plan(**{**plan, "config": TrialConfig.model_validate(plan["config"])})
+    return plan_of(folder)
 
 
-def learning_curves(folder: SweepFolder, config: SweepConfig, plan: Plan, on_epoch: OnCurves) -> dict[str, Any]:
-    """Trains the first retrained model once more, for every epoch of its schedule, and evaluates it after each.
+def learning_curves(
+    folder: SweepFolder, config: SweepConfig, plan: Plan, on_epoch: OnCurves, again: bool
+) -> dict[str, Any]:
+    """Trains the first retrained model once more, or the first member of an ensemble, for every epoch of its schedule,
+    and evaluates it after each. again: see `open_sealed`.
 
     Writes `retrain/curves.jsonl` as it goes, a line an epoch with loss, AUROC and accuracy of train, val and test, and
     then `retrain/curves.png`. It is a look at the test. Where the two files are, and how many looks there were.
     """
-    looks, arrays = open_sealed(folder, config)
+    looks, arrays = open_sealed(folder, config, again)
     splits = {name: to_device(split, detect_device(), config.data.as_rgb) for name, split in arrays.items()}
     lines, records = folder.retrained / "curves.jsonl", []
     with lines.open("w", buffering=1) as file:
@@ -59,10 +64,17 @@ def _epochs(config: SweepConfig, plan: Plan, splits: Mapping[Any, DeviceSplit]) 
     """The nine numbers of each epoch. Nothing that is measured draws a random number: the training is the model's."""
     alone = plan.train_on == "train"
     fitted = splits["train"] if alone else join(splits["train"], splits["val"])
-    training = new_training(config, plan, trial_seed(config.seed, RETRAINED), fitted)
-    while training.epoch < plan.config.epochs:
+    training = _training(config, plan.parts[0].config, fitted)
+    while training.epoch < training.config.epochs:
         training.run_epoch(splits["val"] if alone else None)  # a schedule may look at val
         yield {name: value for split in SPLITS for name, value in _measure(training, split, splits[split]).items()}
+
+
+def _training(config: SweepConfig, trial: TrialConfig, fitted: DeviceSplit) -> Training:
+    info, metric = describe(config.data), config.epoch_metric
+    precision = resolve_precision(trial.precision, fitted.images.device.type)
+    seed = trial_seed(config.seed, RETRAINED)
+    return Training(trial, info.task, len(info.classes), fitted, seed, precision, Objective(metric, METRICS[metric]))
 
 
 def _measure(training: Training, name: str, split: DeviceSplit) -> dict[str, float]:
@@ -77,4 +89,4 @@ def _measure(training: Training, name: str, split: DeviceSplit) -> dict[str, flo
 
 def _kept(folder: SweepFolder) -> int:
     """The epoch whose weights the first model has."""
-    return int(json.loads((folder.retrained / "model" / "model.json").read_text())["epochs_trained"])
+    return int(read_description(folder.retrained / MODEL)["members"][0]["epochs_trained"])

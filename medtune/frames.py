@@ -2,14 +2,11 @@
 
 import json
 import math
-import shutil
-import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,11 +21,9 @@ from medtune.evaluation.metrics import probabilities
 from medtune.search.dimensions import Scale, dimensions, scale_of
 from medtune.search.entries import Entry, best_entry
 from medtune.search.folder import FolderError, SweepFolder
+from medtune.search.reading import read_ledger
 from medtune.task import Task
 from medtune.training.predictions import logits_of_epoch
-
-if TYPE_CHECKING:
-    from medtune.search.ledger import Ledger
 
 OWN = ("number", "state", "value", "best_epoch", "epochs", "seconds", "note")  # columns that are not swept
 LOW, HIGH = "val/auroc/low", "val/auroc/high"
@@ -40,7 +35,7 @@ def load_sweep(folder: str | Path) -> "Sweep":
     read. Raises FolderError where there is no sweep."""
     opened = SweepFolder.open(Path(folder))
     config = opened.config()
-    return Sweep(opened, config, *_read_ledger(opened, config))
+    return Sweep(opened, config, *read_ledger(opened, config))
 
 
 @dataclass(frozen=True, repr=False)
@@ -211,35 +206,6 @@ class Sweep:
 
     def _best_epoch(self, trial: int) -> int | None:
         return next((entry.best_epoch for entry in self.entries if entry.number == trial), None)
-
-
-def _read_ledger(folder: SweepFolder, config: SweepConfig) -> tuple[list[Entry], dict[int, Point], int]:
-    """The trials, their points and the looks at the test, from a copy: opening a journal writes into it, which is the
-    driver's to do."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # in a notebook Optuna's progress bar, which is not used, asks for widgets
-        from medtune.search.ledger import Ledger
-
-    if not folder.ledger.exists():
-        return [], {}, 0
-    with tempfile.TemporaryDirectory() as scratch:
-        copied = Path(scratch) / "ledger.log"
-        shutil.copyfile(folder.ledger, copied)
-        whole = copied.read_bytes()
-        copied.write_bytes(whole[: whole.rfind(b"\n") + 1])  # a line that is being written now is not one
-        ledger = Ledger(copied, folder.sweep_id, config)
-        entries = ledger.entries()
-        points = {entry.number: point for entry in entries if (point := _point(ledger, entry.number)) is not None}
-        looks = ledger.looks
-    return entries, points, looks
-
-
-def _point(ledger: "Ledger", number: int) -> Point | None:
-    """None of a trial that was killed while it was asked for: the ledger has a part of its point."""
-    try:
-        return ledger.point(number)
-    except ValueError:
-        return None
 
 
 def _column(name: str) -> str:

@@ -18,13 +18,14 @@ from medtune.evaluation.appraisal import Decided
 from medtune.evaluation.metrics import Floats, Integers
 from medtune.inspection.rebuilt import rebuilt
 from medtune.models.classifier import Classifier
-from medtune.retrain import decided_of, load_model, retrained_models
+from medtune.retraining.result import retrained_models
 from medtune.search.entries import Entry, best_entry, ranked
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.run import DEFAULT_TRIAL
 from medtune.search.sweep import check_data, load_search_data
 from medtune.task import Task
+from medtune.trained.model import TrainedModel
 from medtune.training.device import autocast, detect_device
 from medtune.unseal import open_sealed
 
@@ -203,26 +204,24 @@ def _rival(
     return Rival(DEFAULT_TRIAL, rival) if there else None
 
 
-def subject_of_test(folder: SweepFolder, config: SweepConfig) -> Subject:
-    """The first retrained model on the test. It is another look at it. Raises FolderError where there is no retrained
-    model, or where `medtune test` has not opened the test."""
+def subject_of_test(folder: SweepFolder, config: SweepConfig, again: bool) -> Subject:
+    """The first retrained model on the test; what asks the model asks the first member of an ensemble. It is another
+    look at it, see `open_sealed`. Raises FolderError where there is no retrained model, or where `medtune test` has not
+    opened the test."""
     models = retrained_models(folder)
     if not all((path / "test.npz").exists() for path in models):
         raise FolderError(
             f"{folder.path} has its test still sealed: `medtune test {folder.path}` opens it, and comes first"
         )
-    looks, splits = open_sealed(folder, config)
-    model, description = load_model(models[0])
-    device, info = detect_device(), describe(config.data)
-    split = to_device(splits["test"], device, config.data.as_rgb)
+    looks, splits = open_sealed(folder, config, again)
+    model, info = TrainedModel.load(models[0]), describe(config.data)
+    split = to_device(splits["test"], model.device, config.data.as_rgb)
     members = np.stack([_logits_of_test(path) for path in models])
-    model = model.to(device)
-    trial = int(description["trial"])
     return Subject(
-        about=f"trial {trial} retrained, test, {len(split):,} cases, look {looks}",
+        about=f"{model.chosen}, retrained, test, {len(split):,} cases, look {looks}",
         run="retrain-0",
         folder=models[0] / "evaluation",
-        trial=trial,
+        trial=model.first.trial,
         epoch=None,
         split="test",
         task=info.task,
@@ -231,8 +230,8 @@ def subject_of_test(folder: SweepFolder, config: SweepConfig) -> Subject:
         labels=splits["test"].labels,
         images=splits["test"].images,
         members=members,
-        network=Network(model, split, autocast(device, description["precision"])),
-        decided=decided_of(description),
+        network=Network(model.first.network, split, autocast(model.device, model.first.precision)),
+        decided=model.decided,
         looks=looks,
     )
 

@@ -6,7 +6,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,19 @@ from PIL import Image
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
 from medtune.evaluation.metrics import probabilities
-from medtune.search.entries import Entry
+from medtune.retraining.plan import plan_retrain
+from medtune.retraining.train import OnEpoch, retrain
+from medtune.search.entries import Entry, best_entry
 from medtune.search.events import Watcher
 from medtune.search.folder import SweepFolder
+from medtune.search.launch import in_this_process
 from medtune.search.ledger import Ledger
 from medtune.search.pruning import Pruner, build_pruner
 from medtune.search.resources import Share
 from medtune.search.run import SweepRun
 from medtune.search.sweep import JobMaker, load_search_data, longest
 from medtune.search.worker import Job, Message, SearchData, run_job
+from medtune.select import one_trial
 from medtune.task import Task
 
 TINY = """\
@@ -160,6 +164,29 @@ def finished(finished_once: SweepFolder, tmp_path: Path) -> SweepFolder:
     """A copy of it, to do with as a test likes."""
     shutil.copytree(finished_once.path, tmp_path / "runs" / "tiny")
     return SweepFolder(tmp_path / "runs" / "tiny")
+
+
+def _best_retrained(
+    folder: SweepFolder,
+    seeds: int | None = None,
+    epochs: int | None = None,
+    on_epoch: OnEpoch = lambda piece, record: None,
+    with_default: bool = False,
+    **changes: Any,
+) -> list[Path]:
+    config = folder.config()
+    best = best_entry(Ledger(folder.ledger, folder.sweep_id, config).entries(), config.direction)
+    assert best is not None
+    chosen = one_trial(folder, config, best.number)
+    plan = replace(plan_retrain(folder, config, chosen, seeds, epochs, with_default=with_default), **changes)
+    return retrain(folder, config, plan, on_epoch, in_this_process)
+
+
+@pytest.fixture(scope="session")
+def retrain_best() -> Callable[..., list[Path]]:
+    """`retrain_best(folder, seeds=None, epochs=None, ...)`: the best complete trial, in this process and, unless asked
+    for, without the default beside it; with changes of the plan by name. The folders of the models."""
+    return _best_retrained
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from medtune.curves import learning_curves, trained_plan
 from medtune.evaluation.metrics import evaluate
-from medtune.retrain import plan_retrain, retrain
+from medtune.retraining.plan import Part, plan_retrain
+from medtune.search.entries import best_entry
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
+from medtune.select import one_trial
 from medtune.tracking import retrained as tracked
 from medtune.tracking.retrained import curves_tracked
 from medtune.tracking.spool import Spool, read_from
@@ -44,18 +47,29 @@ def lines(folder: SweepFolder) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def tested_once(finished_once: SweepFolder, tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+def tested_once(finished_once: SweepFolder, tmp_path_factory: pytest.TempPathFactory, made: Any) -> SweepFolder:
     """A sweep whose winner was retrained for two epochs of its three, and tested."""
     path = tmp_path_factory.mktemp("tested") / "runs" / "tiny"
     shutil.copytree(finished_once.path, path)
     return made(SweepFolder(path))
 
 
-def made(folder: SweepFolder, **changes: Any) -> SweepFolder:
-    plan = plan_retrain(folder, folder.config(), None, None)
-    retrain(folder, folder.config(), type(plan)(**{**vars(plan), "stop": 2, **changes}), quiet)
-    unseal(folder, folder.config())
-    return folder
+@pytest.fixture(scope="module")
+def made(retrain_best: Any) -> Any:
+    """Retrains the best trial for two epochs of its schedule, and opens the test."""
+
+    def make(folder: SweepFolder, train_on: str = "train") -> SweepFolder:
+        def stopped(part: Part) -> Part:
+            return replace(part, takes={2: 1.0})
+
+        config = folder.config()
+        best = best_entry(Ledger(folder.ledger, folder.sweep_id, config).entries(), "max")
+        plan = plan_retrain(folder, config, one_trial(folder, config, best.number))
+        retrain_best(folder, train_on=train_on, parts=tuple(map(stopped, plan.parts)))
+        unseal(folder, config)
+        return folder
+
+    return make
 
 
 @pytest.fixture
@@ -65,7 +79,7 @@ def tested(tested_once: SweepFolder, tmp_path: Path) -> SweepFolder:
 
 
 def draw(folder: SweepFolder, on_epoch: Any = quiet) -> dict[str, Any]:
-    return learning_curves(folder, folder.config(), trained_plan(folder, folder.config()), on_epoch)
+    return learning_curves(folder, folder.config(), trained_plan(folder, folder.config()), on_epoch, again=True)
 
 
 def test_a_line_an_epoch_of_the_whole_schedule_and_a_picture(tested: SweepFolder) -> None:
@@ -86,12 +100,12 @@ def test_at_its_last_epoch_the_model_is_the_one_that_was_tested(tested: SweepFol
     description = json.loads((tested.retrained / "model" / "model.json").read_text())
     for metric in ("loss", "auroc", "accuracy"):
         assert lines(tested)[1][f"test/{metric}"] == pytest.approx(test[metric], abs=1e-6)
-        assert lines(tested)[1][f"val/{metric}"] == description["metrics"][f"val/{metric}"]
+        assert lines(tested)[1][f"val/{metric}"] == description["members"][0]["metrics"][f"val/{metric}"]
     official = next((tested.retrained / "model").glob("*_train_*.csv")).name
     assert f"[AUC]{lines(tested)[1]['train/auroc']:.3f}_[ACC]{lines(tested)[1]['train/accuracy']:.3f}" in official
 
 
-def test_of_train_and_val_together_too(finished: SweepFolder) -> None:
+def test_of_train_and_val_together_too(finished: SweepFolder, made: Any) -> None:
     made(finished, train_on="train+val")
     draw(finished)
     test = json.loads((finished.path / "test.json").read_text())
@@ -101,19 +115,22 @@ def test_of_train_and_val_together_too(finished: SweepFolder) -> None:
 
 def test_it_is_one_look_more(tested: SweepFolder) -> None:
     assert looks(tested) == 1
+    with pytest.raises(FolderError, match="--again"):
+        learning_curves(tested, tested.config(), trained_plan(tested, tested.config()), quiet, again=False)
     assert draw(tested)["looks"] == 2 == looks(tested)
 
 
-def test_while_the_test_is_sealed_it_is_refused(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_the_test_is_sealed_it_is_refused(
+    finished: SweepFolder, monkeypatch: pytest.MonkeyPatch, retrain_best: Any
+) -> None:
     with pytest.raises(FolderError, match="retrain"):
         trained_plan(finished, finished.config())
-    plan = plan_retrain(finished, finished.config(), None, 1)
-    retrain(finished, finished.config(), plan, quiet)
+    retrain_best(finished, epochs=1)
     with pytest.raises(FolderError, match=r"never for a choice: `medtune test .*` comes first"):
         trained_plan(finished, finished.config())
     monkeypatch.setattr(tracked, "Tracker", lambda *_: pytest.fail("begun"))
     with pytest.raises(FolderError):
-        curves_tracked(finished, finished.config(), quiet)
+        curves_tracked(finished, finished.config(), quiet, again=True)
     assert looks(finished) == 0
 
 
@@ -137,7 +154,7 @@ def test_they_stand_on_the_retrained_run_and_in_tensorboard_where_that_is_on(
     config = config.model_copy(update={"tracking": config.tracking.model_copy(update={"tensorboard": on})})
     said: list[str] = []
     for _ in range(2):  # a second time overwrites
-        curves_tracked(tested, config, said.append)
+        curves_tracked(tested, config, said.append, again=True)
     events = [line.event for line in read_from(tested.tracking / "spool.jsonl", 0)][-5:]
     assert [event["run"] for event in events] == ["retrain-0"] * 5
     assert [event["do"] for event in events] == ["metrics"] * 3 + ["files", "end"]
@@ -155,9 +172,9 @@ def test_they_stand_on_the_retrained_run_and_in_tensorboard_where_that_is_on(
             assert [(event.step, event.value) for event in read.Scalars(name)] == wanted
 
 
-def test_another_retraining_takes_what_the_last_one_showed_with_it(tested: SweepFolder) -> None:
+def test_another_retraining_takes_what_the_last_one_showed_with_it(tested: SweepFolder, retrain_best: Any) -> None:
     draw(tested)
     (tested.path / "tensorboard" / "retrain").mkdir(parents=True)
-    retrain(tested, tested.config(), plan_retrain(tested, tested.config(), None, 1), quiet)
+    retrain_best(tested, epochs=1)
     left = [tested.path / "test.json", tested.path / "tensorboard" / "retrain", tested.retrained / "curves.jsonl"]
     assert not any(path.exists() for path in left) and (tested.retrained / "model" / "model.json").exists()

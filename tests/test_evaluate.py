@@ -10,7 +10,6 @@ import pytest
 
 from medtune.evaluate import evaluate
 from medtune.frames import load_sweep
-from medtune.retrain import plan_retrain, retrain
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.subjects import Subject, subject_of_test, subject_of_trial
@@ -151,14 +150,16 @@ def test_of_a_cross_validated_trial(tiny: Any, tmp_path: Path) -> None:
 
 class TestOfTheTest:
     @pytest.mark.parametrize("train_on", ["train", "train+val"])
-    def test_it_uses_what_was_chosen_on_validation(self, train_on: str, finished: SweepFolder) -> None:
+    def test_it_uses_what_was_chosen_on_validation(
+        self, train_on: str, finished: SweepFolder, retrain_best: Any
+    ) -> None:
         finished.write_config(finished.config().model_copy(update={"retrain": _retrain(finished, train_on)}))
         config = finished.config()
-        retrain(finished, config, plan_retrain(finished, config, 2, 1), lambda *_: None)
+        retrain_best(finished, 2, 1)
         with pytest.raises(FolderError, match="medtune test .* opens it, and comes first"):
-            subject_of_test(finished, config)
+            subject_of_test(finished, config, again=True)
         measured = unseal(finished, config)
-        subject = subject_of_test(finished, config)
+        subject = subject_of_test(finished, config, again=True)
         found = evaluate(subject, say)
         assert subject.looks == measured["looks"] + 1 == 2 and found["split"] == "test"
         assert found["discrimination"]["auroc"] == measured["auroc"]

@@ -24,12 +24,17 @@ from medtune.config.trial import ModelConfig, TrialConfig
 from medtune.data import Split, splits
 from medtune.data.catalogue import describe
 from medtune.data.dataset import DatasetInfo
-from medtune.retrain import plan_retrain, retrain
+from medtune.replay import replay
+from medtune.retraining.plan import plan_retrain
+from medtune.retraining.train import retrain
 from medtune.search.folder import SweepFolder
+from medtune.search.launch import in_this_process
 from medtune.search.plan import wanted_trials
+from medtune.search.record import record_in_folder
 from medtune.search.summary import Summary
 from medtune.search.sweep import load_search_data
 from medtune.search.worker import Job, _on_device, _training
+from medtune.select import select, winner
 from medtune.unseal import unseal
 
 Offline = Callable[[SweepConfig], SweepConfig]
@@ -99,10 +104,12 @@ class TestTheSealedTest:
             assert where(path) not in rooms or not any(name.startswith(models) for name in names), path
 
     def test_and_no_worker_imports_the_unsealing(self) -> None:
-        for room in ("search", "training", "data", "evaluation", "models", "config"):
+        sealed = "search training data evaluation models config selection retraining trained inspection".split()
+        for room in sealed:
             for path in (HOUSE / "medtune" / room).glob("*.py"):
                 assert not any(name.startswith("medtune.unseal") for name in imported(path)), path
-        assert not any("unseal" in name for name in imported(HOUSE / "medtune" / "retrain.py"))
+        for name in ("select", "finalists", "replay"):
+            assert not any("unseal" in name for name in imported(HOUSE / "medtune" / f"{name}.py"))
 
     def test_a_whole_sweep_reads_nothing_of_it_before_the_unsealing(
         self, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -139,7 +146,10 @@ def _whole_way(tiny: Any, tmp_path: Path, opened: Callable[[], list[str]], *over
         config = folder.config()
         tiny.run(tiny.open(folder))
         Summary(folder, config).as_json()
-        retrain(folder, config, plan_retrain(folder, config, None, 1), lambda *_: None)
+        select(folder, config)
+        plan = plan_retrain(folder, config, winner(folder, config), epochs=1)
+        retrain(folder, config, plan, lambda *_: None, in_this_process)
+        replay(record_in_folder(folder.path, 1), lambda *_: None)
     assert set(opened()) == {"train", "val"}
     unseal(folder, config)
     assert set(opened()) == {"train", "val", "test"}

@@ -9,19 +9,21 @@ from medmnist.evaluator import getACC, getAUC
 
 from medtune import unseal as unsealing
 from medtune.data.splits import load_sealed_test, load_search_splits
+from medtune.evaluation.comparison import auroc_difference
 from medtune.evaluation.intervals import auroc_interval
 from medtune.evaluation.metrics import evaluate, probabilities
-from medtune.retrain import plan_retrain, retrain
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.unseal import unseal
 
 
 @pytest.fixture(scope="module")
-def retrained_once(finished_once: SweepFolder, tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+def retrained_once(
+    finished_once: SweepFolder, tmp_path_factory: pytest.TempPathFactory, retrain_best: Any
+) -> SweepFolder:
     path = tmp_path_factory.mktemp("retrained") / "tiny"
     shutil.copytree(finished_once.path, path)
     folder = SweepFolder(path)
-    retrain(folder, folder.config(), plan_retrain(folder, folder.config(), 2, 1), lambda *_: None)
+    retrain_best(folder, 2, 1, with_default=True)
     return folder
 
 
@@ -67,18 +69,43 @@ def test_a_class_that_the_test_lacks_is_said(retrained: SweepFolder, monkeypatch
     assert json.loads((retrained.path / "test.json").read_text()) == result
 
 
-def test_a_second_look_gives_the_same_numbers_and_is_counted(retrained: SweepFolder) -> None:
+def test_a_second_look_is_asked_for_counted_and_labelled(retrained: SweepFolder) -> None:
     first = unseal(retrained, retrained.config())
     (retrained.path / "test.json").unlink()  # nobody can take a look back
-    second = unseal(retrained, retrained.config())
+    with pytest.raises(FolderError, match="opened once already.*--again looks once more"):
+        unseal(retrained, retrained.config())
+    second = unseal(retrained, retrained.config(), again=True)
     assert (first.pop("looks"), second.pop("looks")) == (1, 2)
+    assert (first.pop("label"), second.pop("label")[:38]) == ("first look", "look 2: the test had been opened once ")
     assert first == second
+    with pytest.raises(FolderError, match="2 times"):
+        unseal(retrained, retrained.config())
+
+
+def test_beside_it_stands_the_untuned_default_trained_the_same_way(retrained: SweepFolder) -> None:
+    result = unseal(retrained, retrained.config())
+    logits = {}
+    for name in ("model", "default"):
+        with np.load(retrained.retrained / name / "test.npz") as kept:
+            logits[name], labels = probabilities(kept["logits"], "binary"), kept["labels"]
+    assert result["default"]["trial"] == 0
+    assert result["default"]["auroc"] == auroc_interval(logits["default"], labels, "binary").as_json()
+    wanted = auroc_difference(logits["model"], logits["default"], labels, "binary").as_json()
+    assert result["default"]["difference"]["auroc"] == wanted
+    assert wanted["value"] == pytest.approx(result["auroc"]["value"] - result["default"]["auroc"]["value"])
+
+
+def test_the_bootstrap_gives_an_interval_too(retrained: SweepFolder) -> None:
+    result = unseal(retrained, retrained.config())
+    delong, bootstrap = result["auroc"], result["auroc_bootstrap"]
+    assert bootstrap["value"] == delong["value"] and bootstrap["low"] < bootstrap["value"] < bootstrap["high"]
+    assert bootstrap["low"] == pytest.approx(delong["low"], abs=0.03)
 
 
 def test_a_look_that_crashed_is_a_look(retrained: SweepFolder, killed_in: Any) -> None:
     with killed_in(unsealing, "load_sealed_test"):
         unseal(retrained, retrained.config())
-    assert unseal(retrained, retrained.config())["looks"] == 2
+    assert unseal(retrained, retrained.config(), again=True)["looks"] == 2
 
 
 def test_without_a_model_the_seal_stays(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,10 +131,11 @@ def test_the_official_files_lie_beside_each_model(retrained: SweepFolder) -> Non
         np.testing.assert_allclose(read, np.column_stack([np.arange(240), wanted]), rtol=1e-12)
 
 
-def test_a_new_plan_takes_the_old_numbers_away_and_the_same_one_does_not(retrained: SweepFolder) -> None:
-    config = retrained.config()
-    unseal(retrained, config)
-    retrain(retrained, config, plan_retrain(retrained, config, 2, 1), lambda *_: None)
+def test_a_new_plan_takes_the_old_numbers_away_and_the_same_one_does_not(
+    retrained: SweepFolder, retrain_best: Any
+) -> None:
+    unseal(retrained, retrained.config())
+    retrain_best(retrained, 2, 1, with_default=True)
     assert (retrained.path / "test.json").exists()
-    retrain(retrained, config, plan_retrain(retrained, config, 1, 1), lambda *_: None)
+    retrain_best(retrained, 1, 1)
     assert not (retrained.path / "test.json").exists()

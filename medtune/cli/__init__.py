@@ -9,6 +9,7 @@ def main() -> None:
     from medtune.config.read import ConfigError
     from medtune.data import DataError
     from medtune.search.folder import FolderError
+    from medtune.search.jobs import TrainingFailed
     from medtune.search.resources import ResourceError
 
     try:
@@ -16,6 +17,9 @@ def main() -> None:
     except (ConfigError, DataError, FolderError, ResourceError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except TrainingFailed as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

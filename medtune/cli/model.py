@@ -1,4 +1,4 @@
-"""The verb on models."""
+"""The verbs on models."""
 
 import sys
 from pathlib import Path
@@ -39,6 +39,54 @@ def info(
     print("\n".join([title, *_lines(found, graph)]), file=sys.stderr if json else sys.stdout)
     if json:
         print_json({"model": name, "size": size, "channels": channels, "classes": classes, **_values(found)})
+
+
+@model_app.command()
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(help="a folder such as runs/NAME/retrain/model, or models:/NAME@champion", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="the file")] = Path("model.onnx"),
+    tracking_uri: Annotated[str | None, typer.Option(help="where models:/ is: an address, or a folder")] = None,
+    json: Json = False,
+) -> None:
+    """Write a trained model as ONNX: bytes of images in, calibrated probabilities out, all members in one graph."""
+    from medtune.cli.text import say, show
+    from medtune.data import DataError
+    from medtune.trained.model import TrainedModel
+    from medtune.trained.onnx import ExportError
+    from medtune.trained.onnx import export as export_graph
+
+    if not out.absolute().parent.is_dir():
+        raise DataError(f"--out {out}: there is no folder {out.parent}")
+    trained = TrainedModel.load(model_folder(model, tracking_uri))
+    if any(member.precision != "float32" for member in trained.members):
+        say("a network of it runs in bfloat16 in `predict`; in the graph all run in float32")
+    try:
+        made = export_graph(trained, out)
+    except ExportError as error:
+        say(str(error))
+        raise typer.Exit(1) from None
+    shape = " x ".join(map(str, made.shape))
+    lines = [
+        f"graph    {out}",
+        f"takes    images: uint8, cases x {shape}",
+        f"gives    probabilities: float32, cases x {len(trained.classes)} ({', '.join(trained.classes)}), "
+        f"after the calibrator ({trained.decided.calibrator.kind})",
+        f"checked  ONNX Runtime and the model differ by {made.difference:.0e} at the most",
+    ]
+    result = {"graph": str(out), "shape": list(made.shape), "classes": list(trained.classes)}
+    show(lines, {**result, "difference": made.difference}, json)
+
+
+def model_folder(text: str, tracking_uri: str | None) -> Path:
+    """The folder of a model that is given as such, or as an address of a registry. Raises DataError."""
+    if not text.startswith("models:/"):
+        return Path(text)
+    from medtune.tracking.registry import fetch_model
+
+    return fetch_model(text, tracking_uri)
 
 
 def _config(name: str) -> ModelConfig:

@@ -14,7 +14,8 @@ from medtune.report.words import believed, interval, number
 from medtune.search.summary import Summary
 
 if TYPE_CHECKING:
-    from medtune.predict import Answer  # which imports torch
+    from medtune.trained.decision import DecisionRule
+    from medtune.trained.pictures import Answer  # which imports torch
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -76,9 +77,40 @@ def with_interval(interval: Interval) -> str:
     return f"{interval.value:.3f} (95 % {interval.low:.3f} to {interval.high:.3f})"
 
 
+def selection_lines(found: dict[str, Any]) -> list[str]:
+    """Who won, what that is worth, and who else could have."""
+    metric, raw, worth = found["metric"], found["raw_interval"], found["corrected_interval"]
+    lines = [
+        f"best     trial {found['raw_winner']}, the best of {found['candidates']:,} candidates "
+        f"(a trial at one epoch) on {found['cases']:,} cases",
+        f"reads    {metric} {interval(raw)}",
+        f"is worth {interval(worth)}: the choice among so many adds {number(found['optimism'])}",
+        f"tied     {_some(found['tie'])} of {len(found['trials'])} trials cannot be told from the best",
+        f"cheapest trial {found['one_standard_error']}, within one standard error of it, by {found['cost']}",
+    ]
+    if found["note"]:
+        lines.append(f"note     {found['note']}")
+    for one in found["finalists"]:
+        each = ", ".join(map(number, one["values"]))  # type: ignore[arg-type]
+        lines.append(f"finalist trial {one['trial']}, epoch {one['epoch']}: mean {number(one['mean'])} ({each})")
+    lines.append(f"winner   trial {found['winner']}, epoch {found['epoch']}")
+    advice = found["ensembles"]
+    size = advice["options"][advice["recommended"]]["trials"]
+    option = "" if advice["recommended"] == "single" else f" (`retrain --ensemble {size}`)"
+    return [*lines, f"advice   {advice['recommended']}{option}: {advice['why']}"]
+
+
+SHOWN = 8  # numbers of trials in a line
+
+
+def _some(trials: Sequence[int]) -> str:
+    shown = ", ".join(map(str, trials[:SHOWN]))
+    return f"{len(trials)} ({shown}{', …' if len(trials) > SHOWN else ''})"
+
+
 def test_lines(result: dict[str, Any]) -> list[str]:
     """What the sealed test said."""
-    lines = [f"test, {result['cases']} cases, look {result['looks']}, model of trial {result['trial']}"]
+    lines = [f"test, {result['cases']} cases, {result['label']}; {result['chosen']}"]
     lines += [f"{label:<8} {interval(result[name])}" for name, label in (("auroc", "AUROC"), ("accuracy", "accuracy"))]
     lines.append(f"ECE      {result['ece']['words']}")
     if (kind := result["calibrator"]["kind"]) != "none":
@@ -86,6 +118,9 @@ def test_lines(result: dict[str, Any]) -> list[str]:
         lines.append(f"by the {kind} calibrator of validation, as `predict` uses it:")
         lines.append(f"accuracy {interval(after['accuracy'])}")
         lines.append(f"ECE      {after['ece']['words']}")
+    if default := result["default"]:
+        lines.append(f"untuned default: AUROC {interval(default['auroc'])}, accuracy {interval(default['accuracy'])}")
+        lines.append(f"AUROC less the default's: {interval(default['difference']['auroc'])}")
     seeds = result["seeds"]["auroc"]["each"]
     if len(seeds) > 1:
         each = ", ".join(number(value) or "undefined" for value in seeds)
@@ -132,15 +167,27 @@ def curves_lines(result: dict[str, Any]) -> list[str]:
 
 def head_of_answers(classes: Sequence[str]) -> str:
     """The first line of the CSV of `medtune predict`."""
-    return _csv(["file", *classes, "decision"])
+    return _csv(["file", "index", *classes, "decision", "distance", "outlier"])
 
 
-def answer_line(answer: "Answer", classes: Sequence[str], as_json: bool) -> str:
-    """What a model said of a picture, as a line of CSV or as a JSON object."""
+def answer_line(answer: "Answer", rule: "DecisionRule", as_json: bool) -> str:
+    """What a model said of a picture, as a line of CSV or as a JSON object, with what it was decided by."""
     if as_json:
-        told = dict(zip(classes, answer.probabilities, strict=True))
-        return json.dumps({"file": str(answer.path), "probabilities": told, "decision": answer.decision}) + "\n"
-    return _csv([str(answer.path), *(f"{value:.6f}" for value in answer.probabilities), answer.decision])
+        told = {
+            "file": str(answer.path),
+            "index": answer.index,
+            "probabilities": dict(zip(rule.classes, answer.probabilities, strict=True)),
+            "decision": answer.decision,
+            "rule": rule.rule,
+            "thresholds": rule.thresholds,
+            "distance": answer.distance,
+            "outlier": answer.outlier,
+        }
+        return json.dumps(told) + "\n"
+    shown = [f"{value:.6f}" for value in answer.probabilities]
+    far = {None: "", False: "no", True: "yes"}[answer.outlier]
+    place = "" if answer.index is None else str(answer.index)
+    return _csv([str(answer.path), place, *shown, answer.decision, number(answer.distance), far])
 
 
 def _csv(cells: Sequence[str]) -> str:

@@ -10,7 +10,8 @@ import typer
 from medtune.cli.arguments import File, Folder, Json, Sets
 from medtune.cli.data import data_app
 from medtune.cli.model import model_app
-from medtune.cli.results import evaluate, predict, report, retrain, test
+from medtune.cli.replay import replay
+from medtune.cli.results import evaluate, predict, report, retrain, select, test
 
 app = typer.Typer(
     add_completion=False,
@@ -36,8 +37,9 @@ def sweep(
 
     config = read_sweep(file, set_ or [])
     from medtune.search.sweep import create_sweep
+    from medtune.tracking.earlier import sweeps_of_experiment
 
-    _run(*create_sweep(config, folder), json)
+    _run(*create_sweep(config, folder, sweeps_of_experiment), json)
 
 
 @app.command()
@@ -97,11 +99,11 @@ def _event_files(folder: Any, config: Any) -> list[Any]:
 
 @app.command()
 def plan(file: File, set_: Sets = None, json: Json = False) -> None:
-    """Say what a sweep would run, and how long it would take."""
+    """Say what a sweep would run, how long it would take, and what would be stopped early."""
     from medtune.config.read import read_sweep
 
     config = read_sweep(file, set_ or [])
-    from medtune.cli.progress import in_words
+    from medtune.cli.planned import as_json, planned_lines
     from medtune.cli.text import print_json
     from medtune.search.plan import describe_space, estimate, wanted_trials
     from medtune.search.resources import share_of_this_machine
@@ -113,12 +115,10 @@ def plan(file: File, set_: Sets = None, json: Json = False) -> None:
     told += [f"data     {config.data.title} at {config.data.side} px", f"search   {config.search.sampler}"]
     told += [f"pruning  {config.pruning.name}", f"space    {len(space)} dimensions"] + [f"  {line}" for line in space]
     print("\n".join(told), file=sys.stderr if json else sys.stdout, flush=True)
-    time_ = estimate(config, share)
-    words = f"about {in_words(time_.expected)}, at most {in_words(time_.at_most)} ({time_.an_epoch:.2g} s an epoch)"
-    print(f"time     {words}", file=sys.stderr if json else sys.stdout)
+    estimated = estimate(config, share)
+    print("\n".join(planned_lines(estimated)), file=sys.stderr if json else sys.stdout)
     if json:
-        seconds = {"epoch": time_.an_epoch, "expected": time_.expected, "at_most": time_.at_most}
-        print_json({"sweep": config.sweep, "trials": trials, "epochs": epochs, "space": space, "seconds": seconds})
+        print_json({"sweep": config.sweep, "trials": trials, "epochs": epochs, "space": space, **as_json(estimated)})
 
 
 @app.command()
@@ -140,7 +140,7 @@ def status(folder: Folder, json: Json = False) -> None:
         print_json({**summary.as_json(), "running": running, "wanted": wanted_trials(config)})
 
 
-for verb in (retrain, test, evaluate, report, predict):
+for verb in (select, retrain, test, evaluate, report, predict, replay):
     app.command()(verb)
 
 

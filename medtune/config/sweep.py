@@ -12,6 +12,7 @@ MEDMNIST = (
     "breastmnist bloodmnist tissuemnist organamnist organcmnist organsmnist"
 ).split()
 PHANTOMS = ["phantom-binary", "phantom-multiclass", "phantom-multilabel", "phantom-ordinal"]
+TrainOn = Literal["train", "train+val"]
 SIZES = (28, 64, 128, 224)  # pixels a side in which MedMNIST is published
 
 
@@ -67,6 +68,10 @@ class Search(Part):
         tuple[dict[str, Any], ...],
         Field(description="points of the space to try after the default: trial keys in nested or dotted form"),
     ] = ()
+    warm_start: Annotated[
+        tuple[str, ...],
+        Field(description="earlier sweeps whose best are tried next: folders, or experiments of the tracking server"),
+    ] = ()
 
 
 class Asha(Part):
@@ -118,7 +123,7 @@ class Keep(Part):
 class Retrain(Part):
     epochs: Annotated[int | None, Field(ge=1, description="null: the winner's schedule and best epoch")] = None
     seeds: Annotated[int, Field(ge=1)] = 1
-    train_on: Literal["train", "train+val"] = "train"
+    train_on: TrainOn = "train"
     select: Annotated[
         Literal["last", "best"], Field(description="which epoch's weights: best needs val, so train_on must be train")
     ] = "last"

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ class Picture:
     dark: bool
 
 
-def read_picture(path: Path, size: int) -> Picture:
+def read_picture(path: Path | IO[bytes], size: int) -> Picture:
     """A file as a square of `size` pixels a side: the shorter side is brought to it, the middle of the longer is kept.
 
     Turned as its EXIF says; what is transparent lies on black; 16 bits of grey are scaled so that 65535 becomes 255.

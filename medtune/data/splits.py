@@ -17,6 +17,7 @@ from medtune.data import SPLITS, DataError, Split, SplitName
 from medtune.data.catalogue import describe
 from medtune.data.dataset import DatasetInfo
 from medtune.data.fetch import fetch
+from medtune.data.folds import stratified_order
 from medtune.data.phantoms import make_phantom, phantom_md5
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "load_sealed_test",
     "load_search_splits",
     "read_search_splits",
-    "stratified_order",
     "stratified_subset",
 ]
 
@@ -72,15 +72,6 @@ def data_md5(data: Data) -> str:
     if info.made:
         return phantom_md5(info.task, data.difficulty, data.size)
     return info.md5[data.size]
-
-
-def stratified_order(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """All cases sorted by their labels, the rarest label first, in random order among equals: cases that lie at even
-    distances have every class in proportion. labels: (cases,) or (cases, labels)."""
-    columns = labels.reshape(len(labels), -1).T
-    shuffled = rng.permutation(len(labels))
-    common_first = columns[np.argsort(-columns.sum(axis=1), kind="stable")]
-    return shuffled[np.lexsort(common_first[:, shuffled])]  # lexsort: the last key counts most
 
 
 def stratified_subset(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.int64]:

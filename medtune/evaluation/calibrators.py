@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
-from sklearn.isotonic import IsotonicRegression
 
 from medtune.evaluation.metrics import Floats, Integers, check_shapes, nll, one_vs_rest, probabilities
 from medtune.task import Task
@@ -161,6 +160,8 @@ class Isotonic(Calibrator):
 
     @classmethod
     def fit(cls, logits: Floats, labels: Integers, task: Task) -> Self:
+        from sklearn.isotonic import IsotonicRegression  # which applying does not need
+
         logits, labels = checked_logits(logits, labels, task)
         least = 1 / (len(logits) + 2)
         before, after = [], []

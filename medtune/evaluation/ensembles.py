@@ -17,6 +17,8 @@ from medtune.task import Task
 
 Doubles = NDArray[np.float64]
 
+SMALLEST = 1e-30  # a probability of exactly 0 has no logit
+
 
 @dataclass(frozen=True)
 class Uncertainty:
@@ -39,10 +41,21 @@ def member_probabilities(logits: Floats, task: Task) -> Doubles:
     return probabilities(logits.reshape(-1, logits.shape[2]), task).reshape(logits.shape)
 
 
-def mean_probabilities(logits: Floats, task: Task) -> Doubles:
+def mean_probabilities(logits: Floats, task: Task, weights: Floats | None = None) -> Doubles:
     """The mean of the members' probabilities, (cases, classes): the mean of probabilities, and not of logits, as
-    Lakshminarayanan et al. 2017 have it. Raises ValueError as `member_probabilities` does."""
-    return np.asarray(member_probabilities(logits, task).mean(axis=0))
+    Lakshminarayanan et al. 2017 have it. weights: (members,), not negative; equal unless given. Raises ValueError as
+    `member_probabilities` does."""
+    return np.asarray(np.average(member_probabilities(logits, task), axis=0, weights=weights))
+
+
+def mean_logits(logits: Floats, task: Task, weights: Floats | None = None) -> NDArray[np.float32]:
+    """Logits (cases, classes) whose probabilities are `mean_probabilities`: what a calibrator of one model takes. Those
+    of a single member are its own."""
+    if len(logits) == 1:
+        return logits[0].astype(np.float32)
+    shown = mean_probabilities(logits, task, weights).clip(SMALLEST, None)
+    odds = shown / (1 - shown).clip(SMALLEST, None) if task == "multilabel" else shown
+    return np.asarray(np.log(odds), np.float32)
 
 
 def uncertainty(logits: Floats, task: Task) -> Uncertainty:

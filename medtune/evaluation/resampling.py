@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from medtune.evaluation.metrics import Floats, Integers, check_probabilities, one_vs_rest
+from medtune.evaluation.intervals import Interval
+from medtune.evaluation.metrics import Floats, Integers, auroc, check_probabilities, one_vs_rest, why_undefined
 from medtune.task import Task
 
 Booleans = NDArray[np.bool_]
 
+RESAMPLES = 2_000
 _AT_ONCE = 4_000_000  # cases x resamples in memory
 _BLOCK = 500  # resamples at a time: few enough for a processor's cache, and of no influence on what is drawn
 
@@ -105,6 +107,20 @@ def resampled_auroc(
     """AUROC of models (models, cases) on resamples: (resamples, models). Positives and negatives (cases,) are resampled
     apart, and each resample is the same for every model. Raises ValueError as `Resamples.in_bag_auroc`."""
     return Resamples.draw(positive.astype(np.intp), resamples, generator).in_bag_auroc(scores, positive)
+
+
+def auroc_bootstrap(
+    probabilities: Floats, labels: Integers, task: Task, generator: np.random.Generator, level: float = 0.95
+) -> Interval:
+    """AUROC with the percentile bootstrap interval that papers print, of 2,000 resamples within the classes: narrower
+    than it should be on few cases, where `auroc_interval` is to be believed. Undefined where a class is missing."""
+    labels = check_probabilities(probabilities, labels, task)
+    if why := why_undefined(labels, probabilities.shape[1], task):
+        return Interval.undefined(why)
+    scores, positive = problems([probabilities], labels, task)
+    drawn = Resamples.draw(strata_of(labels, probabilities.shape[1], task), RESAMPLES, generator)
+    low, high = np.nanquantile(drawn.in_bag_auroc(scores, positive)[:, 0], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(auroc(probabilities, labels, task), float(low), float(high))
 
 
 def _aurocs(weights: NDArray[Any], scores: Floats, positive: Booleans, threads: int | None) -> NDArray[np.float32]:

@@ -34,6 +34,11 @@ class Description:
     multiply_adds: int
 
 
+def parameters(config: ModelConfig, channels: int, classes: int, size: int) -> int:
+    """How many a model has. Raises DataError where there is no such model."""
+    return _parameters(empty_model(config, channels, classes, size).to("meta"))
+
+
 def describe(config: ModelConfig, channels: int, classes: int, size: int) -> Description:
     """Computes no number and loads no weights. Raises DataError where there is no such model."""
     model = empty_model(config, channels, classes, size).to("meta").eval()

@@ -1,10 +1,11 @@
 """The checkpoints of a trial's attempts, on a file system or an object store.
 
-`attempt-2/epoch-0007.safetensors` is the whole state after epoch 7. The last and the best epoch are kept; the last
-complete checkpoint of any attempt wins. A file has its name only when it is whole.
+`attempt-2/epoch-0007.safetensors` is the whole state after epoch 7. The last and the best epoch are kept, and those that
+a job asks for; the last complete checkpoint of any attempt wins. A file has its name only when it is whole.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,8 +99,8 @@ class Attempt:
         self.attempts, self.number = attempts, number
         self.root = f"{attempts.root}/attempt-{number}"
 
-    def save(self, epoch: int, best_epoch: int | None, checkpoint: Writable) -> bool:
-        """Saves the state after an epoch, and then drops what is neither the last nor the best.
+    def save(self, epoch: int, keep: Collection[int | None], checkpoint: Writable) -> bool:
+        """Saves the state after an epoch, and then drops those of other epochs that are not to be kept.
 
         False, and nothing written, when another attempt has begun since.
         """
@@ -107,7 +108,7 @@ class Attempt:
             return False
         self._write(f"{self.root}/epoch-{epoch:04d}.safetensors", checkpoint)
         for file in self.attempts.saved():
-            if file.epoch not in (epoch, best_epoch):
+            if file.epoch != epoch and file.epoch not in keep:
                 self.attempts.fs.rm(file.path)
         return True
 

@@ -1,4 +1,4 @@
-"""Ray Tune, which runs the trials of a `SweepRun`: jobs out through a searcher, messages back through a scheduler."""
+"""Ray Tune, which runs the jobs of a `Run`: jobs out through a searcher, messages back through a scheduler."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from medtune.search.jobs import Run
 from medtune.search.resources import Share
-from medtune.search.run import SweepRun
 from medtune.search.worker import Job, Message, SearchData, run_job
 
 Work = Callable[[Job, SearchData, Callable[[Message], None]], None]
@@ -32,8 +32,8 @@ SAME_SIGNAL = 1.0  # seconds within which a second one is an echo: a wrapper lik
 DEATHS = 3  # of a worker that a trial survives without an epoch gained between them
 
 
-def run_trials(run: SweepRun, data: SearchData, share: Share, work: Work = run_job) -> None:
-    """Runs jobs until the sweep wants no more, or is to stop. The data goes once into the object store.
+def run_jobs(run: Run, data: SearchData, share: Share, work: Work = run_job) -> None:
+    """Runs jobs until the run wants no more, or is to stop. The data goes once into the object store.
 
     work: what a worker does with a job.
     """
@@ -73,7 +73,7 @@ def run_trials(run: SweepRun, data: SearchData, share: Share, work: Work = run_j
 class _InDriver:
     """Holds what lives in the driver alone: Ray pickles a tuner, for a restore that never comes."""
 
-    def __init__(self, run: SweepRun) -> None:
+    def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
 
@@ -106,7 +106,7 @@ class _Messages(_InDriver, FIFOScheduler):
         if number not in self.run.live:
             return TrialScheduler.STOP
         message = json.loads(result["message"])
-        if message.get("epoch") not in self.run.live[number].values:  # what is told again after a death is no gain
+        if not self.run.knows(number, message.get("epoch")):  # what is told again after a death is no gain
             trial.run_metadata.num_failures = 0
         goes_on = self.run.message(number, message)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
@@ -127,7 +127,7 @@ class _Stop(_InDriver, Stopper):
 
 
 @contextmanager
-def _signals(run: SweepRun) -> Iterator[None]:
+def _signals(run: Run) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the sweep cleanly; a second one ends it at once."""
 
     first = 0.0

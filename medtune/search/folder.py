@@ -95,6 +95,11 @@ class SweepFolder:
     def tracking(self) -> Path:
         return self.path / "tracking"
 
+    def storage(self, shared: str | None, below: str) -> str:
+        """Where workers write, a path or URL: in this folder or, where there is a shared storage, in a folder there
+        that has the sweep's id, so that two sweeps never meet."""
+        return f"{shared.rstrip('/')}/{self.sweep_id}/{below}" if shared else f"{self.path}/{below}"
+
     def config(self) -> SweepConfig:
         return read_sweep(self.path / "sweep.yaml")
 

@@ -1,31 +1,65 @@
-"""What a sweep would do: its space in words, its trials, and the time that it takes, from a few timed batches."""
+"""What a sweep would do: its space in words, its trials, and the time that it takes.
 
-from collections.abc import Iterator, Mapping
+A few batches are timed, and then the sweep is played through some dozens of times: see `rehearsal`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from medtune.config.default import Point, default_point, trial_config
-from medtune.config.space import Choice, Distribution, Range, distributions, grid, resolve
-from medtune.config.sweep import Asha, Hyperband, SweepConfig
-from medtune.config.trial import TrialConfig
-from medtune.data.catalogue import describe
+from medtune.config.default import Point, default_point, start_points, trial_config
+from medtune.config.space import Choice, Distribution, Range, distributions, grid
+from medtune.config.sweep import SweepConfig
+from medtune.search.cost import Costs, draw_point, measure
+from medtune.search.rehearsal import Planned, Rehearsal, rehearse
 from medtune.search.resources import Share
-from medtune.search.sweep import load_search_data, longest
+from medtune.search.sweep import SECONDS_AN_HOUR, longest
 
-TIMED_POINTS = 6  # besides the default
-TIMED_BATCHES = 3
-START_UP = 8.0  # seconds until the first epoch: Ray, and torch in each worker
+POOL = 200  # random points that the rehearsed sweeps draw their trials from
+FEWEST, MOST = 5, 40  # rehearsals
+REHEARSED_EPOCHS = 40_000  # of all rehearsals, which they may have if none is pruned
+BUDGETS = (0.25, 0.5, 1, 2, 4, 8, 12, 24, 48, 96, 168)  # hours that are told of where the file has none
+TOLD_BUDGETS = 2
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of the rehearsals: the median, and the quantiles .1 and .9."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many trials end within so many hours."""
+
+    hours: float
+    trials: Spread
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds. `expected`: with what pruning usually saves; `at_most`: every trial to its last epoch."""
+    """an_epoch: seconds, the mean over the trials. at_most: seconds if no trial is stopped. epochs: trained in all.
+    rehearsals: how many there were."""
 
+    trials: int
     an_epoch: float
-    expected: float
+    seconds: Spread
     at_most: float
+    pruned: Spread
+    complete: Spread
+    epochs: Spread
+    budgets: tuple[Budget, ...]
+    rehearsals: int
+
+    @property
+    def expected(self) -> float:
+        return self.seconds.median
 
 
 def describe_space(space: Mapping[str, Any]) -> list[str]:
@@ -57,78 +91,75 @@ def wanted_trials(config: SweepConfig) -> int:
     return min(config.search.trials, sum(1 for _ in grid(config.trial)))
 
 
-def expected_epochs(config: SweepConfig, epochs: int) -> float:
-    """Epochs of a trial on average, if successive halving keeps one in `reduction_factor` at each rung."""
-    pruning = config.pruning
-    if not isinstance(pruning, Asha | Hyperband):
-        return float(epochs)
-    total, rung, kept = 0.0, 0.0, 1.0
-    for milestone in [*_rungs(pruning, epochs), float(epochs)]:
-        total += kept * (milestone - rung)
-        rung, kept = milestone, kept / pruning.reduction_factor
-    return total
-
-
-def _rungs(pruning: Asha | Hyperband, epochs: int) -> Iterator[float]:
-    milestone = float(pruning.grace_epochs)
-    while milestone < epochs:
-        yield milestone
-        milestone *= pruning.reduction_factor
-
-
 def estimate(config: SweepConfig, share: Share) -> Estimate:
-    """Times a few batches of the default and of some random points on one worker's share of this machine."""
-    trials, epochs = wanted_trials(config), longest(config.trial)
-    seconds = float(np.mean(list(_epoch_seconds(config, share))))
-    at_once = min(share.concurrent, trials)
-    expected = START_UP + seconds * expected_epochs(config, epochs) * trials / at_once
-    return Estimate(seconds, expected, START_UP + seconds * epochs * trials / at_once)
+    """What the sweep takes on so many workers of this machine. Random points stand for what the sampler will draw."""
+    return estimate_from(config, share, measure(config, share))
 
 
-def _epoch_seconds(config: SweepConfig, share: Share) -> Iterator[float]:
-    from medtune.data.batches import to_device
-    from medtune.training.device import use_threads
+def estimate_from(config: SweepConfig, share: Share, costs: Costs) -> Estimate:
+    """The same, from what epochs cost."""
+    from medtune.search.pruning import KeepAll, build_pruner
 
-    use_threads(share.cpus)
-    data = load_search_data(config)
-    train = to_device(data.train, share.device, data.rgb)
-    for point in [default_point(config.trial), *_random_points(config)]:
-        yield _timed(trial_config(config.trial, point), config, train, len(data.val))
-
-
-def _timed(trial: TrialConfig, config: SweepConfig, train: Any, val_cases: int) -> float:
-    """Seconds of an epoch of a trial. Evaluation costs about a third of training, for each case; in a cross-validation
-    each is trained on once for every fold but its own."""
-    from medtune.training.device import resolve_precision
-    from medtune.training.loop import Training
-
-    info = describe(config.data)
-    precision = resolve_precision(trial.precision, train.images.device.type)
-    training = Training(trial, info.task, len(info.classes), train, config.seed, precision)
-    seconds, images = training.time_batches(TIMED_BATCHES)
-    everyone = len(train) + val_cases
-    cases = len(train) + val_cases / 3 if trial.folds is None else everyone * (trial.folds - 1 + 1 / 3)
-    return seconds / images * cases
-
-
-def _random_points(config: SweepConfig) -> Iterator[Point]:
     generator = np.random.default_rng(config.seed)
-    for _ in range(TIMED_POINTS if any(distributions(config.trial)) else 0):
-        point: Point = {}
+    trials, epochs = wanted_trials(config), longest(config.trial)
+    first, pool = planned_trials(config, costs, generator)
+    rehearsed, whole, means = [], [], []
+    for _ in range(_rehearsals(trials, epochs)):
+        drawn = [*first, *(pool[index] for index in generator.integers(len(pool), size=max(0, trials - len(first))))]
+        pruner = build_pruner(config.pruning, "max", epochs)
+        rehearsed.append(rehearse(drawn, share.concurrent, pruner, generator, costs.slowness))
+        unstopped = [Planned(trial.epochs, trial.seconds) for trial in drawn]
+        whole.append(rehearse(unstopped, share.concurrent, KeepAll(), generator, costs.slowness).seconds)
+        means.append(np.mean([trial.seconds for trial in drawn]))
+    return Estimate(
+        trials=trials,
+        an_epoch=float(np.mean(means)),
+        seconds=_spread(one.seconds for one in rehearsed),
+        at_most=max(whole),
+        pruned=_spread(one.pruned for one in rehearsed),
+        complete=_spread(one.complete for one in rehearsed),
+        epochs=_spread(one.epochs for one in rehearsed),
+        budgets=tuple(_budgets(config, rehearsed)),
+        rehearsals=len(rehearsed),
+    )
 
-        def pick(path: str, distribution: Distribution, point: Point = point) -> Any:
-            point[path] = _draw(distribution, generator)
-            return point[path]
 
-        resolve(config.trial, pick)
-        yield point
+def planned_trials(
+    config: SweepConfig, costs: Costs, generator: np.random.Generator
+) -> tuple[list[Planned], list[Planned]]:
+    """The trials that every sweep of this file begins with, and random ones of its space."""
+    space, search = config.trial, config.search
+    first = [default_point(space), *start_points(space, search.start_with)]
+    if search.sampler == "grid":
+        first += islice(grid(space), search.trials)
+    distinct = list({repr(sorted(point.items())): point for point in first}.values())
+    drawn = [draw_point(space, generator) for _ in range(POOL if any(distributions(space)) else 1)]
+    return [_planned(space, at, costs) for at in distinct[: wanted_trials(config)]], [
+        _planned(space, at, costs) for at in drawn
+    ]
 
 
-def _draw(distribution: Distribution, generator: np.random.Generator) -> Any:
-    if isinstance(distribution, Choice):
-        return int(generator.integers(len(distribution.options)))
-    if distribution.log:
-        drawn = np.exp(generator.uniform(np.log(distribution.low), np.log(distribution.high)))
+def _planned(space: Mapping[str, Any], point: Point, costs: Costs) -> Planned:
+    trial = trial_config(space, point)
+    return Planned(trial.epochs, costs.epoch(trial), trial.early_stopping.patience)
+
+
+def _rehearsals(trials: int, epochs: int) -> int:
+    return min(MOST, max(FEWEST, REHEARSED_EPOCHS // (trials * epochs)))
+
+
+def _budgets(config: SweepConfig, rehearsed: Sequence[Rehearsal]) -> Iterable[Budget]:
+    """What the file's budget gives; without one, what some round ones would that are too short for the whole sweep."""
+    asked = config.budget.hours
+    if asked is not None:
+        hours: Sequence[float] = [asked]
     else:
-        drawn = generator.uniform(distribution.low, distribution.high)
-    return distribution.clip(float(drawn))
+        shortest = min(one.seconds for one in rehearsed)
+        hours = [each for each in BUDGETS if each * SECONDS_AN_HOUR < shortest][-TOLD_BUDGETS:]
+    for each in hours:
+        ended = [int(np.searchsorted(one.ends, each * SECONDS_AN_HOUR, side="right")) for one in rehearsed]
+        yield Budget(each, _spread(ended))
+
+
+def _spread(values: Iterable[float]) -> Spread:
+    return Spread(*(float(each) for each in np.quantile(list(values), (0.5, 0.1, 0.9))))

@@ -10,12 +10,17 @@ from medtune.config.trial import ModelConfig
 from medtune.data.catalogue import describe
 from medtune.data.fetch import fetch
 from medtune.models.published import WEIGHT_FILES, fetch_weights
+from medtune.search.earlier import ReadExperiment, absolute, no_server, with_warm_start
 
 
-def prepare(config: SweepConfig) -> SweepConfig:
+def prepare(config: SweepConfig, folder: Path, read_experiment: ReadExperiment = no_server) -> SweepConfig:
     """Fetches data and weights. The configuration with paths that are right for every worker, and wherever the sweep is
-    gone on with. Raises DataError where something is not to be had, ValueError where a model has no such layer."""
-    config = _from_anywhere(config)
+    gone on with, and with the points that it begins with. folder, read_experiment: see `with_warm_start`.
+
+    Raises ConfigError where there is no sweep to begin with, DataError where something is not to be had, ValueError
+    where a model has no such layer.
+    """
+    config = with_warm_start(_from_anywhere(config), folder, read_experiment)
     if config.data.folder is not None or not describe(config.data).made:
         fetch(config.data)
     for model in _pretrained(config.trial["model"]):
@@ -58,7 +63,9 @@ def _from_anywhere(config: SweepConfig) -> SweepConfig:
         update={
             "data": data.model_copy(update=paths),
             "trial": _absolute_weights(config.trial),
-            "search": search.model_copy(update={"start_with": entries}),
+            "search": search.model_copy(
+                update={"start_with": entries, "warm_start": tuple(map(absolute, search.warm_start))}
+            ),
         }
     )
 

@@ -19,6 +19,7 @@ from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
 from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.pruning import Pruner
+from medtune.search.record import as_used, shared_by_trials
 from medtune.search.worker import Job, Message
 
 DEFAULT_TRIAL = 0  # the untuned default, which is never pruned
@@ -48,6 +49,7 @@ class SweepRun:
         self.folder, self.config, self.ledger, self.pruner = folder, config, ledger, pruner
         self.make_job, self.watchers = make_job, watchers
         self.live: dict[int, Live] = {}
+        self._shared = shared_by_trials(config)
         self.interrupted = False
         self.deadline = math.inf
         self._take_up_the_past()
@@ -90,13 +92,17 @@ class SweepRun:
 
     # ---------------------------------------------------------------- what a worker says
 
+    def knows(self, number: int, epoch: int | None) -> bool:
+        """Whether an epoch of a running trial is in the ledger."""
+        return epoch in self.live[number].values
+
     def message(self, number: int, message: Message) -> bool:
         """Takes in an epoch or a failure. Whether the trial goes on."""
         if "failed" in message:
             self.end(number, "failed", message["failed"])
             return False
         live, epoch = self.live[number], message["epoch"]
-        replayed = epoch in live.values
+        replayed = self.knows(number, epoch)
         if not replayed:
             self._take_in(number, live, message)
         stop = not replayed and self.pruner.stop(number, epoch, live.values[epoch])
@@ -209,8 +215,7 @@ class SweepRun:
         past = self._past.get(number, Entry(number, "unfinished"))
         live = self.live[number] = Live(None, self._logged(number), dict(past.values))
         live.best_epoch = self._best_epoch(live)
-        config = {**job.config, "precision": job.precision, "seed": job.seed, "threads": job.threads}
-        config |= {"device": job.device, "versions": versions()}
+        config = as_used(job, self._shared)
         self.folder.start_trial(number, config)
         started = TrialStarted(number, attempt, swept_values(self.config.trial, point, trial), config)
         self._tell(lambda watcher: watcher.trial_started(started))
@@ -221,10 +226,7 @@ class SweepRun:
         return {r["epoch"]: {key: r[key] for key in r if key not in ("epoch", "at")} for r in records}
 
     def _storage(self, number: int) -> str:
-        """Under a shared storage, sweeps are kept apart by their id."""
-        root = self.config.cluster.storage
-        own = f"{root.rstrip('/')}/{self.folder.sweep_id}" if root else self.folder.path
-        return f"{own}/trials/{number:04d}"
+        return self.folder.storage(self.config.cluster.storage, f"trials/{number:04d}")
 
     def _best_epoch(self, live: Live) -> int | None:
         """The first best of the epochs that the ledger has, by the metric that chooses epochs, from the folder."""
@@ -235,10 +237,3 @@ class SweepRun:
     def _tell(self, what: Callable[[Watcher], None]) -> None:
         for watcher in self.watchers:
             what(watcher)
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that change a trial's numbers."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("medtune", "torch", "torchvision", "numpy")}

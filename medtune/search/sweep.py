@@ -2,21 +2,23 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medtune.config.space import Choice, Range
-from medtune.config.sweep import SweepConfig
+from medtune.config.sweep import Data, SweepConfig
 from medtune.config.trial import METRICS
 from medtune.data.catalogue import describe
 from medtune.data.fetch import fetch
 from medtune.data.splits import Split, data_md5, load_search_splits, stratified_subset
 from medtune.files import write_whole
+from medtune.search.earlier import ReadExperiment, no_server
 from medtune.search.events import Watcher
 from medtune.search.folder import FolderError, SweepFolder, refuse_a_second_sweep
+from medtune.search.launch import on_ray
 from medtune.search.prepare import prepare
-from medtune.search.resources import Share, plan_shares
+from medtune.search.resources import Share
 from medtune.search.worker import Job, SearchData
 from medtune.training.device import resolve_precision
 from medtune.training.seeds import trial_seed
@@ -24,14 +26,17 @@ from medtune.training.seeds import trial_seed
 SECONDS_AN_HOUR = 3600
 
 
-def create_sweep(config: SweepConfig, path: Path | None = None) -> tuple[SweepFolder, SweepConfig]:
+def create_sweep(
+    config: SweepConfig, path: Path | None = None, read_experiment: ReadExperiment = no_server
+) -> tuple[SweepFolder, SweepConfig]:
     """A new, locked folder for a sweep, `runs/<name>` unless another is given, and the configuration as it is run.
 
-    Data and weights are fetched first. Raises FolderError where there is a sweep already, DataError, ValueError.
+    Data and weights are fetched first. read_experiment: for a warm start from the tracking server, see
+    `with_warm_start`. Raises FolderError where there is a sweep already, ConfigError, DataError, ValueError.
     """
     where = path or Path("runs") / config.sweep
     refuse_a_second_sweep(where)
-    config = prepare(config)
+    config = prepare(config, where, read_experiment)
     folder = SweepFolder.create(where, config)
     if config.data.folder is not None:
         write_whole(folder.path / "data.md5", data_md5(config.data).encode())
@@ -78,35 +83,26 @@ def reopen_sweep(path: Path, trials: int | None = None) -> tuple[SweepFolder, Sw
 
 def run_sweep(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watcher] = ()) -> bool:
     """Runs what the ledger lacks. Whether the sweep is complete: not interrupted and within its budget."""
-    from medtune.search import cluster
-
-    with ThreadPoolExecutor(max_workers=2) as beside:  # Ray takes seconds to start, and mostly waits
-        starting = beside.submit(cluster.start, config.cluster)
-        loading = beside.submit(load_search_data, config)
-        from medtune.search.engine import run_trials
-
-        try:
-            share = plan_shares(config.resources, *starting.result(), config.data.side)
-            data = loading.result()
-            run = _sweep_run(folder, config, share, watchers)
-            run_trials(run, data, share)
-        finally:
-            cluster.stop()
+    run = on_ray(config, partial(load_search_data, config), partial(_sweep_run, folder, config, watchers))
     return bool(run.finished)
 
 
 def load_search_data(config: SweepConfig) -> SearchData:
     """Train, or the part of it that the sweep searches on, and validation."""
-    train, val = load_search_splits(config.data)
-    if config.data.train_fraction < 1:
-        part = stratified_subset(train.labels, config.data.train_fraction, config.seed)
+    return search_data(config.data, config.seed)
+
+
+def search_data(data: Data, seed: int) -> SearchData:
+    """The same. seed: of the sweep, by which the part of train is drawn."""
+    train, val = load_search_splits(data)
+    if data.train_fraction < 1:
+        part = stratified_subset(train.labels, data.train_fraction, seed)
         train = Split(train.images[part], train.labels[part])
-    data = config.data
-    key = f"{data_md5(data)} {data.side} {data.as_rgb} {data.train_fraction} {config.seed}"
+    key = f"{data_md5(data)} {data.side} {data.as_rgb} {data.train_fraction} {seed}"
     return SearchData(key, train, val, data.as_rgb)
 
 
-def _sweep_run(folder: SweepFolder, config: SweepConfig, share: Share, watchers: Sequence[Watcher]) -> Any:
+def _sweep_run(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watcher], share: Share) -> Any:
     from medtune.search.ledger import Ledger
     from medtune.search.pruning import build_pruner
     from medtune.search.run import SweepRun

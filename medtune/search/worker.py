@@ -2,11 +2,12 @@
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from medtune.config.sweep import TrainOn
 from medtune.config.trial import TrialConfig
 from medtune.data.splits import Split
 from medtune.search.attempts import Attempts
@@ -17,7 +18,10 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to know of a trial. `config`: of a TrialConfig. `storage`: the trial's path or URL."""
+    """All that a worker needs to know of a training. `trial`: its number among those that run with it. `config`: of a
+    TrialConfig. `storage`: its path or URL. `stop`: the epoch after which it ends, whatever the configuration says.
+    `keep`: epochs whose checkpoints stay, besides the last and the best. `train_on`: train+val leaves nothing to be
+    validated on."""
 
     trial: int
     config: dict[str, Any]
@@ -30,6 +34,9 @@ class Job:
     metric: str
     direction: str
     storage: str
+    stop: int | None = None
+    keep: Sequence[int] = ()
+    train_on: TrainOn = "train"
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class SearchData:
     rgb: bool = False
 
 
-def run_job(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
+def run_job(job: Job, data: SearchData, report: Callable[[Message], Any]) -> None:
     """Trains a trial and reports every epoch; those that a checkpoint already has are reported again first.
 
     Whatever goes wrong with this trial alone is reported as its failure, so that the worker lives on for the next.
@@ -50,29 +57,40 @@ def run_job(job: Job, data: SearchData, report: Callable[[Message], None]) -> No
     try:
         _run(job, data, report)
     except Exception as error:  # not SystemExit, by which a stopped trial ends
-        report({"failed": _reason(error)})
+        report({"failed": reason_of(error)})
 
 
 def _run(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
     from medtune.training.checkpoint import decode, encode  # torch is imported by workers only
-    from medtune.training.device import use_threads
 
-    use_threads(job.threads)
-    splits = _on_device(data, job.device)
-    training = _training(job, splits)
+    training, val = begin(job, data)
     attempts = Attempts(job.storage)
     last = attempts.last()
     if last is not None:
         decode(attempts.read(last), training)
     attempt = attempts.begin()
     for record in training.records:
-        report({"epoch": record.epoch, "last": record.last, "at": 0.0, **record.values})
-    while not training.finished:
-        record = training.run_epoch(splits.val)
+        report(_message(job, record, 0.0))
+    while not (training.finished or training.epoch == job.stop):
+        record = training.run_epoch(val)
         best_epoch = training.best.epoch if training.best else None
-        if not attempt.save(training.epoch, best_epoch, encode(training)):
+        if not attempt.save(training.epoch, (best_epoch, *job.keep), encode(training)):
             return
-        report({"epoch": record.epoch, "last": record.last, "at": time.time(), **record.values})
+        report(_message(job, record, time.time()))
+
+
+def _message(job: Job, record: Any, at: float) -> Message:
+    last = record.last or record.epoch == job.stop
+    return {"epoch": record.epoch, "last": last, "at": at, **record.values}
+
+
+def begin(job: Job, data: SearchData) -> tuple[Any, Any]:
+    """The training of a job, before its first epoch, and the split that its epochs are validated on, if any."""
+    from medtune.training.device import use_threads
+
+    use_threads(job.threads)
+    splits = _on_device(data, job.device)
+    return _training(job, splits), splits.val if job.train_on == "train" else None
 
 
 def _training(job: Job, splits: "_OnDevice") -> Any:
@@ -86,7 +104,7 @@ def _training(job: Job, splits: "_OnDevice") -> Any:
         return Training(config, job.task, job.classes, part, seed, job.precision, objective)
 
     if config.folds is None:
-        return make(splits.train, job.seed)
+        return make(splits.train if job.train_on == "train" else splits.both, job.seed)
     return CrossValidation(make, config, objective, splits.both, job.seed)
 
 
@@ -100,7 +118,7 @@ class _OnDevice:
 
     @cached_property
     def both(self) -> Any:
-        """For cross-validation: made once for all trials, because it is a copy."""
+        """Made once for all trials, because it is a copy."""
         from medtune.data.batches import join
 
         return join(self.train, self.val)
@@ -117,7 +135,7 @@ def _on_device(data: SearchData, device: str) -> _OnDevice:
     return _cached[1]
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """One line for people: diverged trainings say so themselves, anything else is named with its place."""
     from medtune.training.loop import Diverged
 

@@ -75,6 +75,21 @@ class Draws:
     winners: NDArray[np.intp]
     out_of_bag: NDArray[np.float32]
 
+    @property
+    def defined(self) -> NDArray[np.bool_]:
+        """Which of the resamples have a winner, (resamples,): not one that lost a rare label of several."""
+        return np.asarray(~np.isnan(self.in_bag).any(axis=1))
+
+
+def best_of_trials(candidates: Candidates, behind: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
+    """The index of each trial's best candidate, the first of equals; trials ascending.
+
+    behind: (candidates,), those that stand behind all others of their trial.
+    """
+    last = np.zeros(len(candidates), bool) if behind is None else behind
+    order = np.lexsort((-candidates.goodness, last, candidates.trials))
+    return order[np.unique(candidates.trials[order], return_index=True)[1]]
+
 
 def draw(candidates: Candidates, resamples: int, generator: np.random.Generator) -> Draws:
     """Resamples the cases within their classes (Efron & Tibshirani 1993), lets every candidate run on each resample,

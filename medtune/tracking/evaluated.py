@@ -22,11 +22,12 @@ def evaluate_tracked(
     trial: int | None,
     against: int | None,
     test: bool,
+    again: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Evaluates a trial, the best one unless a number is given, or the retrained model on the open test. What
-    `evaluation.json` holds, and the `folder` in which it lies. against: see `subject_of_trial`."""
-    subject = subject_of_test(folder, config) if test else subject_of_trial(folder, config, trial, against)
+    `evaluation.json` holds, and the `folder` in which it lies. against: see `subject_of_trial`. again: see `open_sealed`."""
+    subject = subject_of_test(folder, config, again) if test else subject_of_trial(folder, config, trial, against)
     found = evaluate(subject, say)
     with Tracker(folder, config) as tracker:
         _track(tracker, folder, subject, found)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from medtune.data.splits import data_md5
 from medtune.figures.trial import draw_predictions
 from medtune.files import write_whole
 from medtune.search.folder import SweepFolder
+from medtune.tracking.registry import promote, register
 from medtune.tracking.server import default_artifacts, tracking_uri
 from medtune.tracking.spool import SWEEP, Line, read_from
 
@@ -110,8 +111,13 @@ class Mirror:
 
     def _do(self, line: Line) -> None:
         if line.event["do"] == "start" or self._there(line.event["run"]):
-            {"start": self._start, "files": self._log_files, "end": self._end}[line.event["do"]](line.event)
+            self._doers[line.event["do"]](line.event)
         self.state.save(line.end)
+
+    @property
+    def _doers(self) -> dict[str, Callable[[dict[str, Any]], None]]:
+        doers = {"start": self._start, "files": self._log_files, "tags": self._tag, "end": self._end}
+        return {**doers, "register": self._register, "promote": self._promote}
 
     def _start(self, event: dict[str, Any]) -> None:
         key = event["run"]
@@ -144,12 +150,20 @@ class Mirror:
                 self._draw(Path(staging), event["epoch"])
             self._client.log_artifacts(self.runs[event["run"]], staging, event["into"] or None)
 
-    def _end(self, event: dict[str, Any]) -> None:
-        run_id = self.runs[event["run"]]
+    def _tag(self, event: dict[str, Any]) -> None:
         tags = [RunTag(f"medtune.{name}", str(value)) for name, value in event["tags"].items()]
         if tags:
-            self._client.log_batch(run_id, tags=tags)
-        self._client.set_terminated(run_id, event["status"], _milliseconds(event["at"]))
+            self._client.log_batch(self.runs[event["run"]], tags=tags)
+
+    def _end(self, event: dict[str, Any]) -> None:
+        self._tag(event)
+        self._client.set_terminated(self.runs[event["run"]], event["status"], _milliseconds(event["at"]))
+
+    def _register(self, event: dict[str, Any]) -> None:
+        register(self._client, self.folder, self.runs[event["run"]], event)
+
+    def _promote(self, event: dict[str, Any]) -> None:
+        promote(self._client, self.folder, event)
 
     def _stage(self, folder: Path, files: Iterable[str], staging: Path) -> None:
         """Puts together what becomes the artifacts of a run."""

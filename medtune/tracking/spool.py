@@ -43,6 +43,19 @@ class Spool:
         event = {"do": "files", "run": run, "folder": folder, "files": list(names), "into": into}
         self._write({**event, **({"epoch": epoch} if epoch else {})})
 
+    def tags(self, run: str, tags: dict[str, Any]) -> None:
+        """What has become known of a run, whether it is still going or not."""
+        self._write({"do": "tags", "run": run, "at": time.time(), "tags": tags})
+
+    def register(self, run: str, folder: str, name: str, tags: dict[str, Any]) -> None:
+        """The model in a folder of the sweep becomes a version in the registry, with its tags; see `version_tags`."""
+        self._write({"do": "register", "run": run, "folder": folder, "name": name, "tags": tags})
+
+    def promote(self, run: str, name: str, tags: dict[str, Any], tested: dict[str, Any], force: bool) -> None:
+        """A registered model was tested. tested: its `auroc` on the test, with both ends of the interval, and `looks`.
+        force: it becomes the champion whatever the other one's numbers are."""
+        self._write({"do": "promote", "run": run, "name": name, "tags": tags, **tested, "force": force})
+
     def end(self, run: str, status: str, tags: dict[str, Any]) -> None:
         """A run ends."""
         self._write({"do": "end", "run": run, "at": time.time(), "status": status, "tags": tags})

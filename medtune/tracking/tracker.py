@@ -8,6 +8,7 @@ from typing import Any
 
 from medtune.config.sweep import SweepConfig
 from medtune.config.write import without_password
+from medtune.provenance import git_commit
 from medtune.search.folder import SweepFolder
 from medtune.tracking.server import tracking_uri
 from medtune.tracking.spool import Spool, TrialSpool
@@ -55,12 +56,3 @@ class Tracker:
     def uri(self) -> str:
         """As it may be shown."""
         return without_password(tracking_uri(self.config.tracking, self.folder.path))
-
-
-def git_commit() -> str:
-    """Of the folder in which the sweep was started; empty outside of a checkout."""
-    try:
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return asked.stdout.strip()

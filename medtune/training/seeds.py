@@ -2,7 +2,8 @@
 
 import numpy as np
 
-RETRAINED = 2**31  # trial numbers below are the sweep's, those from here on the retrained models'
+FINALISTS = 2**30  # trial numbers below are the sweep's, those from here on the finalists'
+RETRAINED = 2**31  # and from here on the retrained models'
 
 
 def trial_seed(sweep_seed: int, trial: int) -> int:

@@ -13,7 +13,6 @@ from medtune.data.catalogue import describe
 from medtune.evaluate import evaluate
 from medtune.frames import load_sweep
 from medtune.report.write import write_report
-from medtune.retrain import plan_retrain, retrain
 from medtune.search.folder import SweepFolder
 from medtune.subjects import subject_of_trial
 from medtune.unseal import unseal
@@ -65,9 +64,9 @@ def test_it_says_what_won_and_how_to_get_it_again(finished: SweepFolder) -> None
         assert words in html
 
 
-def test_once_the_test_is_open_its_numbers_are_there_with_the_looks(finished: SweepFolder) -> None:
+def test_once_the_test_is_open_its_numbers_are_there_with_the_looks(finished: SweepFolder, retrain_best: Any) -> None:
     config = finished.config()
-    retrain(finished, config, plan_retrain(finished, config, 2, 1), lambda *_: None)
+    retrain_best(finished, 2, 1, with_default=True)
     measured = unseal(finished, config)
     html, _ = written(finished)
     assert f"Sealed test, opened once, look 1: AUROC {measured['auroc']['value']:.3f} (" in html

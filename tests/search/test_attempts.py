@@ -61,7 +61,7 @@ def test_an_attempt_that_saved_nothing_counts(url: str) -> None:
 def test_the_last_and_the_best_checkpoint_stay(url: str) -> None:
     attempt = Attempts(url).begin()
     for epoch, best in [(1, 1), (2, 2), (3, 2), (4, 2)]:
-        assert attempt.save(epoch, best, State(epoch, best))
+        assert attempt.save(epoch, (best,), State(epoch, best))
     assert names(url) == ["attempt-1/epoch-0002.safetensors", "attempt-1/epoch-0004.safetensors"]
     attempts = Attempts(url)
     last, best = attempts.last(), attempts.of_epoch(2)
@@ -75,20 +75,20 @@ def test_the_last_and_the_best_checkpoint_stay(url: str) -> None:
 
 def test_where_no_epoch_is_the_best_the_last_stays(url: str) -> None:
     attempt = Attempts(url).begin()
-    assert attempt.save(1, None, State(1)) and attempt.save(2, None, State(2))
+    assert attempt.save(1, (), State(1)) and attempt.save(2, (), State(2))
     assert names(url) == ["attempt-1/epoch-0002.safetensors"]
 
 
 def test_the_last_complete_checkpoint_of_any_attempt_wins(url: str) -> None:
     first = Attempts(url).begin()
-    first.save(1, 1, State(1, 1))
-    first.save(2, 1, State(2, 1))
+    first.save(1, (1,), State(1, 1))
+    first.save(2, (1,), State(2, 1))
     second = Attempts(url).begin()  # died before it had saved anything
     assert second.number == 2
     last = Attempts(url).last()
     assert last is not None and (last.attempt, last.epoch) == (1, 2)
     third = Attempts(url).begin()
-    third.save(3, 1, State(3, 1))
+    third.save(3, (1,), State(3, 1))
     last, best = Attempts(url).last(), Attempts(url).of_epoch(1)
     assert last is not None and (last.attempt, last.epoch) == (3, 3)
     assert best is not None and best.attempt == 1  # the best epoch may be another attempt's
@@ -97,23 +97,23 @@ def test_the_last_complete_checkpoint_of_any_attempt_wins(url: str) -> None:
 
 def test_an_older_attempt_writes_nothing_once_a_newer_one_has_begun(url: str) -> None:
     old = Attempts(url).begin()
-    assert old.save(1, 1, State(1, 1))
+    assert old.save(1, (1,), State(1, 1))
     Attempts(url).begin()
-    assert not old.save(2, 2, State(2, 2))
+    assert not old.save(2, (2,), State(2, 2))
     assert names(url) == ["attempt-1/epoch-0001.safetensors"]
 
 
 def test_nor_does_one_whose_trial_has_ended(url: str) -> None:
     attempt = Attempts(url).begin()
     Attempts(url).clear()
-    assert not attempt.save(1, 1, State(1, 1))
+    assert not attempt.save(1, (1,), State(1, 1))
     assert names(url) == []
 
 
 @pytest.mark.parametrize("name", ["epoch-0009.safetensors.tmp", ".epoch-0009.safetensors", "best-0009.safetensors"])
 def test_what_is_no_whole_checkpoint_is_not_looked_at(url: str, name: str) -> None:
     attempt = Attempts(url).begin()
-    attempt.save(1, 1, State(1, 1))
+    attempt.save(1, (1,), State(1, 1))
     attempt.attempts.fs.pipe_file(f"{attempt.root}/{name}", b"half")
     last = Attempts(url).last()
     assert last is not None and last.epoch == 1
@@ -132,18 +132,18 @@ class Broken(State):
 
 def test_the_old_checkpoint_goes_only_when_the_new_one_is_whole(url: str) -> None:
     attempt = Attempts(url).begin()
-    attempt.save(1, 1, State(1, 1))
+    attempt.save(1, (1,), State(1, 1))
     with pytest.raises(OSError, match="no space"):
-        attempt.save(2, 2, Broken(2, 2))
+        attempt.save(2, (2,), Broken(2, 2))
     last = Attempts(url).last()
     assert last is not None and last.epoch == 1 and Attempts(url).read(last) == State(1, 1).to_bytes()
-    assert Attempts(url).begin().save(2, 2, State(2, 2))  # the half one is in nobody's way
+    assert Attempts(url).begin().save(2, (2,), State(2, 2))  # the half one is in nobody's way
 
 
 def test_clearing_leaves_what_is_no_attempt(url: str) -> None:
     attempts = Attempts(url)
     for _ in range(2):
-        attempts.begin().save(1, 1, State(1, 1))
+        attempts.begin().save(1, (1,), State(1, 1))
     attempts.fs.pipe_file(f"{attempts.root}/config.yaml", b"a: 1")
     attempts.clear()
     attempts.clear()

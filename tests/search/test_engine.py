@@ -234,7 +234,7 @@ def test_a_worker_that_dies_is_tried_again_while_it_gains_epochs(tiny: Any, tmp_
     run = tiny.open(folder)
     try:
         cluster.start(run.config.cluster)
-        engine.run_trials(run, tiny.data(run.config), Share("cpu", 1, 0.0, 2), work)
+        engine.run_jobs(run, tiny.data(run.config), Share("cpu", 1, 0.0, 2), work)
     finally:
         cluster.stop()
     first, second, third = tiny.entries(folder)

@@ -12,10 +12,11 @@ from medtune.config.sweep import Data, SweepConfig
 from medtune.config.trial import ModelConfig
 from medtune.data import DataError
 from medtune.models.build import build_model
-from medtune.retrain import plan_retrain, retrain
+from medtune.retraining.plan import plan_retrain
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.sweep import create_sweep, load_search_data, reopen_sweep
 from medtune.search.worker import _on_device
+from medtune.selection.ensembles import Ensemble, Member
 from medtune.training.checkpoint import encode_weights
 from medtune.unseal import unseal
 
@@ -66,14 +67,19 @@ class TestAFolderOfPictures:
         assert not (pictures.parent / "sweep").exists()
 
     def test_the_whole_way(
-        self, tiny: Any, config: SweepConfig, pictures: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        tiny: Any,
+        config: SweepConfig,
+        pictures: Path,
+        retrain_best: Any,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         create_sweep(config, pictures.parent / "sweep")[0].unlock()
         monkeypatch.chdir("/")
         folder, config = reopen_sweep(pictures.parent / "sweep")
         assert config.data.folder == str(pictures)
         tiny.run(tiny.open(folder))
-        (path,) = retrain(folder, config, plan_retrain(folder, config, None, 1), lambda *_: None)
+        (path,) = retrain_best(folder, epochs=1)
         assert unseal(folder, config)["cases"] == 4 and '"dataset": "pictures"' in (path / "model.json").read_text()
         folder.unlock()
 
@@ -84,7 +90,7 @@ class TestAFolderOfPictures:
         (pictures / "a" / "0.png").unlink()
         for go_on in (
             lambda: reopen_sweep(folder.path),
-            lambda: plan_retrain(folder, folder.config(), None, None),
+            lambda: plan_retrain(folder, folder.config(), Ensemble("single", (Member(0, 1, 1.0),))),
         ):
             with pytest.raises(FolderError, match="pictures has changed since the sweep .* began; bring the pictures"):
                 go_on()

@@ -33,7 +33,7 @@ def events(folder: SweepFolder) -> list[dict[str, Any]]:
 
 
 def test_numbers_and_figures_go_to_the_trials_run(finished: SweepFolder) -> None:
-    found = evaluate_tracked(finished, finished.config(), None, None, False, lambda _: None)
+    found = evaluate_tracked(finished, finished.config(), None, None, False, False, lambda _: None)
     numbers, files = events(finished)
     run = f"trial-{found['trial']:04d}"
     assert (numbers["do"], numbers["run"], numbers["step"]) == ("metrics", run, found["epoch"])

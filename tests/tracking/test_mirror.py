@@ -9,7 +9,10 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
+from medtune.retraining.plan import plan_retrain
 from medtune.search.folder import SweepFolder
+from medtune.search.launch import in_this_process
+from medtune.select import one_trial
 from medtune.tracking import mirror, retrained
 from medtune.tracking.mirror import Mirror, drain
 from medtune.tracking.server import tracking_uri
@@ -272,12 +275,11 @@ def test_retrained_models_and_test_numbers_are_runs_of_their_own(
             assert drain(self.folder)
 
     monkeypatch.setattr(retrained, "Tracker", InThisProcess)
-    from medtune.retrain import plan_retrain
-
     config, said = spooled.config(), []
-    retrained.retrain_tracked(spooled, config, plan_retrain(spooled, config, 2, 1), said.append)
-    assert len(said) == 2 and "model 1, epoch 1 of 1: " in said[1]
-    result = retrained.test_tracked(spooled, config)
+    plan = plan_retrain(spooled, config, one_trial(spooled, config, 0), 2, 1)
+    retrained.retrain_tracked(spooled, config, plan, said.append, in_this_process)
+    assert len(said) == 2 and "model-1, trial 0, epoch 1 of 1: " in said[1]
+    result = retrained.test_tracked(spooled, config, again=False)
     found = runs(spooled)
     assert set(found) == {"sweep", "trial-0000", "retrain-0", "retrain-1"}
     for index in (0, 1):

@@ -1,0 +1,1 @@
+"""A trained model in its folder, and what it says of pictures. Knows nothing of the sweep that it is from."""

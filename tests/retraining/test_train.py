@@ -1,0 +1,249 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from medtune.config.sweep import SweepConfig
+from medtune.data.batches import to_device
+from medtune.data.splits import load_search_splits
+from medtune.evaluation.metrics import evaluate, probabilities
+from medtune.retraining.plan import Part, Plan, plan_of, plan_retrain
+from medtune.retraining.result import default_model, retrained_models
+from medtune.retraining.train import Piece, retrain
+from medtune.search import worker
+from medtune.search.folder import FolderError, SweepFolder
+from medtune.search.jobs import TrainingFailed
+from medtune.search.launch import in_this_process
+from medtune.select import one_trial
+from medtune.selection.ensembles import Ensemble, Member
+from medtune.trained.model import TrainedModel, read_description
+from medtune.training.loop import Training
+from medtune.training.seeds import RETRAINED, trial_seed
+
+State = dict[str, torch.Tensor]
+
+
+def quiet(piece: Piece, record: dict[str, Any]) -> None: ...
+
+
+def state(path: Path, member: int = 0) -> State:
+    return TrainedModel.load(path).members[member].network.state_dict()
+
+
+def same(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def by_hand(folder: SweepFolder, part: Part, epochs: int, index: int = 0, on_val: bool = True) -> State:
+    """The weights of a training of a part's configuration on train, after so many epochs."""
+    train, val = (to_device(split, "cpu") for split in load_search_splits(folder.config().data))
+    training = Training(part.config, "binary", 2, train, trial_seed(0, RETRAINED + index))
+    for _ in range(epochs):
+        training.run_epoch(val)
+    return training.model.state_dict()
+
+
+@pytest.fixture
+def plan(finished_once: SweepFolder) -> Plan:
+    """The first trial that is not the default, for two epochs of its three."""
+    config = finished_once.config()
+    made = plan_retrain(finished_once, config, Ensemble("single", (Member(1, 2, 1.0),)), with_default=False)
+    assert made.parts[0].config.epochs == 3
+    return made
+
+
+@pytest.fixture
+def train(finished: SweepFolder) -> Callable[..., list[Path]]:
+    def run(plan: Plan, on_epoch: Any = quiet) -> list[Path]:
+        return retrain(finished, finished.config(), plan, on_epoch, in_this_process)
+
+    return run
+
+
+def test_a_model_is_its_trial_trained_on_all_of_train(finished: SweepFolder, plan: Plan, train: Any) -> None:
+    told: list[Any] = []
+    (path,) = train(plan, lambda piece, record: told.append((piece.model, piece.part.trial, record["epoch"])))
+    assert path == finished.path / "retrain" / "model" and told == [("model", 1, 1), ("model", 1, 2)]
+    assert same(state(path), by_hand(finished, plan.parts[0], 2))
+    assert retrained_models(finished) == [path] and default_model(finished) is None
+    assert not list(finished.retrained.glob("*trial*"))  # the checkpoints have gone
+
+
+def test_what_lies_beside_the_weights_is_enough_to_rebuild_the_model(
+    finished: SweepFolder, plan: Plan, train: Any
+) -> None:
+    (path,) = train(plan)
+    model, val = TrainedModel.load(path), load_search_splits(finished.config().data)[1]
+    assert not model.first.network.training
+    logits = model.logits(to_device(val, "cpu"))
+    description = read_description(path)
+    (member,) = description["members"]
+    for name, value in evaluate(logits, val.labels, "binary").items():
+        assert member["metrics"][f"val/{name}"] == pytest.approx(value, abs=1e-6)
+    assert description["classes"] == ["enhancing", "shadowing"] and description["task"] == "binary"
+    assert (description["channels"], description["size"], member["epochs_trained"]) == (1, 28, 2)
+    assert member["normalise"] == {"mean": [0.5], "std": [0.5]} and description["train_on"] == "train"
+    assert member["seed"] == trial_seed(0, RETRAINED) and len(description["data_md5"]) == 32
+    assert description["chosen"] == "trial 1 up to epoch 2"
+    json.loads((path / "model.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_several_seeds_are_several_models(finished: SweepFolder, plan: Plan, train: Any) -> None:
+    first, second = train(replace(plan, seeds=2))
+    assert (first.name, second.name) == ("model", "model-1")
+    assert not same(state(first), state(second))
+    assert same(state(second), by_hand(finished, plan.parts[0], 2, 1))
+
+
+def test_the_untuned_default_is_trained_the_same_way(finished: SweepFolder, train: Any) -> None:
+    config = finished.config()
+    plan = plan_retrain(finished, config, Ensemble("single", (Member(1, 1, 1.0),)), epochs=1)
+    train(plan)
+    path = default_model(finished)
+    assert path is not None and plan.default is not None and plan.default.trial == 0
+    assert same(state(path), by_hand(finished, plan.default, 1))
+    assert plan_retrain(finished, config, one_trial(finished, config, 0)).default is None  # it is that itself
+
+
+def test_an_ensemble_is_the_weighted_mean_of_its_members(finished: SweepFolder, train: Any) -> None:
+    members = (Member(1, 1, 0.2), Member(1, 3, 0.5), Member(2, 1, 0.3))
+    plan = plan_retrain(finished, finished.config(), Ensemble("bagged", members), with_default=False)
+    assert [(part.trial, dict(part.takes)) for part in plan.parts] == [(1, {1: 0.2, 3: 0.5}), (2, {1: 0.3})]
+    said: list[Any] = []
+    (path,) = train(plan, lambda piece, record: said.append((piece.part.trial, record["epoch"])))
+    assert said == [(1, 1), (1, 2), (1, 3), (2, 1)]  # two epochs of a trial are one training
+    assert same(state(path, 0), by_hand(finished, plan.parts[0], 1))
+    assert same(state(path, 1), by_hand(finished, plan.parts[0], 3))
+    model, val = TrainedModel.load(path), load_search_splits(finished.config().data)[1]
+    split = to_device(val, "cpu")
+    shown = [
+        probabilities(member.network(split.batch(slice(None))[0]).detach().numpy(), "binary")
+        for member in model.members
+    ]
+    wanted = 0.2 * shown[0] + 0.5 * shown[1] + 0.3 * shown[2]
+    np.testing.assert_allclose(probabilities(model.logits(split), "binary"), wanted, atol=1e-6)
+    assert model.first.trial == 1 and "ensemble of the trials 1, 2" in model.chosen
+
+
+@pytest.mark.parametrize("members", [(Member(1, 2, 1.0),), (Member(1, 2, 0.6), Member(2, 1, 0.4))])
+def test_train_and_val(finished: SweepFolder, train: Any, members: tuple[Member, ...]) -> None:
+    chosen = Ensemble("single" if len(members) == 1 else "bagged", members)
+    plan = plan_retrain(finished, finished.config(), chosen, train_on="train+val", with_default=False)
+    (path,) = train(plan)
+    description = read_description(path)
+    assert description["train_on"] == "train+val"
+    # nothing is left to validate on: what is decided is decided by what the trials said
+    assert not [name for name in description["members"][0]["metrics"] if name.startswith("val/")]
+    assert not same(state(path), by_hand(finished, plan.parts[0], 2))
+    assert "thresholds" in description["decided"] and description["decided"]["thresholds"]
+
+
+@pytest.mark.parametrize("killed_at", [("model", 2), ("model-1", 1)])
+def test_one_that_was_killed_goes_on_to_the_same_weights(
+    finished: SweepFolder, plan: Plan, train: Any, killed_at: tuple[str, int]
+) -> None:
+    plan, told = replace(plan, seeds=2), []
+
+    def killed(piece: Piece, record: dict[str, Any]) -> None:
+        if (piece.model, record["epoch"]) == killed_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, killed)
+    paths = train(plan, lambda piece, record: told.append((piece.model, record["epoch"])))
+    for index, path in enumerate(paths):
+        assert same(state(path), by_hand(finished, plan.parts[0], 2, index))
+    assert ("model", 1) not in told  # what has a checkpoint is not trained again
+    if killed_at == ("model-1", 1):
+        assert {model for model, _ in told} == {"model-1"}
+    assert train(plan, lambda *_: pytest.fail("trained again")) == paths
+
+
+def test_another_plan_does_not_go_on_from_the_checkpoints_of_this_one(
+    finished: SweepFolder, plan: Plan, train: Any
+) -> None:
+    def killed(piece: Piece, record: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, killed)
+    (part,) = plan.parts
+    other = replace(plan, parts=(replace(part, config=part.config.model_copy(update={"batch_size": 64})),))
+    (path,) = train(other)
+    assert same(state(path), by_hand(finished, other.parts[0], 2))
+
+
+def test_models_of_an_earlier_plan_are_not_taken_for_models_of_this_one(
+    finished: SweepFolder, plan: Plan, train: Any
+) -> None:
+    train(replace(plan, seeds=3))
+    paths = train(plan)
+    assert retrained_models(finished) == paths
+
+
+def test_a_training_that_fails_is_named_and_the_others_are_kept(
+    finished: SweepFolder, plan: Plan, train: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = worker._run
+
+    def failing(job: Any, *others: Any) -> None:
+        if job.seed == trial_seed(0, RETRAINED + 1):
+            raise ValueError("no more")
+        real(job, *others)
+
+    monkeypatch.setattr(worker, "_run", failing)
+    with pytest.raises(TrainingFailed, match="model-1, trial 1 failed: ValueError: no more"):
+        train(replace(plan, seeds=2))
+    monkeypatch.undo()
+    told: list[Any] = []
+    train(replace(plan, seeds=2), lambda piece, record: told.append(piece.model))
+    assert set(told) == {"model-1"}
+
+
+def test_models_come_in_the_order_of_their_seeds(finished: SweepFolder) -> None:
+    names = ["model", *(f"model-{index}" for index in range(1, 12))]
+    for name in reversed(names):
+        (finished.retrained / name).mkdir(parents=True)
+        (finished.retrained / name / "model.json").write_text("{}")
+    assert [path.name for path in retrained_models(finished)] == names
+
+
+def test_without_a_model_it_says_what_comes_first(finished_once: SweepFolder) -> None:
+    with pytest.raises(FolderError, match="`medtune retrain .*` comes before the test"):
+        retrained_models(finished_once)
+
+
+class TestThePlan:
+    def test_is_read_again_as_it_was_written(self, finished: SweepFolder, train: Any) -> None:
+        members = (Member(1, 1, 0.4), Member(2, 1, 0.6))
+        plan = plan_retrain(finished, finished.config(), Ensemble("greedy", members), epochs=1)
+        train(plan)
+        assert plan_of(finished) == plan and plan.trial == 2
+
+    def test_takes_other_epochs_and_seeds(self, finished_once: SweepFolder) -> None:
+        config = finished_once.config()
+        plan = plan_retrain(finished_once, config, Ensemble("single", (Member(1, 2, 1.0),)), 3, 10)
+        (part,) = plan.parts
+        assert (plan.seeds, dict(part.takes), part.config.epochs) == (3, {10: 1.0}, 10)
+        assert plan.default is not None and dict(plan.default.takes) == {10: 1.0}
+
+    def test_of_the_best_weights_runs_to_the_end_of_the_schedule(
+        self, finished: SweepFolder, retrain_best: Any
+    ) -> None:
+        config: SweepConfig = finished.config()
+        how = config.retrain.model_copy(update={"select": "best"})
+        finished.write_config(config.model_copy(update={"retrain": how}))
+        told: list[int] = []
+        (path,) = retrain_best(finished, on_epoch=lambda piece, record: told.append(record["epoch"]))
+        (member,) = read_description(path)["members"]
+        assert told == [1, 2, 3] and member["epochs_trained"] in told
+        val = to_device(load_search_splits(config.data)[1], "cpu")
+        shown = evaluate(TrainedModel.load(path).logits(val), val.labels.numpy(), "binary")
+        assert member["metrics"]["val/auroc"] == pytest.approx(shown["auroc"])
+        with pytest.raises(FolderError, match="best needs validation"):
+            plan_retrain(finished, finished.config(), one_trial(finished, config, 1), train_on="train+val")

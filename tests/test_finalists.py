@@ -1,0 +1,79 @@
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from medtune.finalists import Bout, Finalist, run_finalists
+from medtune.search.folder import SweepFolder
+from medtune.search.jobs import TrainingFailed
+from medtune.search.launch import in_this_process
+from medtune.search.worker import run_job
+from medtune.training.seeds import FINALISTS, trial_seed
+
+
+def quiet(bout: Bout, record: Any) -> None: ...
+
+
+def run(folder: SweepFolder, candidates: Any, seeds: int, on_epoch: Any = quiet) -> list[Finalist]:
+    return run_finalists(folder, folder.config(), candidates, seeds, on_epoch, in_this_process)
+
+
+def test_each_is_its_trial_up_to_the_chosen_epoch_on_fresh_seeds(finished: SweepFolder, tiny: Any) -> None:
+    told: list[Any] = []
+    found = run(finished, [(0, 2), (1, 1)], 2, lambda bout, record: told.append((bout, record["epoch"])))
+    wanted = [Bout(0, 2, 0), Bout(0, 2, 1), Bout(1, 1, 0), Bout(1, 1, 1)]
+    assert told == [(bout, epoch) for bout in wanted for epoch in range(1, bout.epoch + 1)]
+    # by hand: the same job of a sweep, with the other seed
+    job = next(iter(tiny.open(tiny.create(finished.path.parent / "other")).next_job() for _ in range(1)))
+    messages: list[Any] = []
+    storage = str(finished.path.parent / "by-hand")
+    by_hand = {**vars(job), "seed": trial_seed(0, FINALISTS), "stop": 2, "storage": storage}
+    run_job(type(job)(**by_hand), tiny.data(finished.config()), messages.append)
+    first = next(finalist for finalist in found if finalist.trial == 0)
+    assert first.values[0] == messages[-1]["val/auroc"] and messages[-1]["last"]
+    means = [mean(finalist.values) for finalist in found]
+    assert means == sorted(means, reverse=True)
+    assert {path.name for path in (finished.path / "finalists").iterdir()} == {"results.jsonl"}
+
+
+def test_what_is_known_is_not_trained_again(finished: SweepFolder) -> None:
+    before = run(finished, [(0, 1), (1, 1)], 1)
+    assert run(finished, [(0, 1), (1, 1)], 1, lambda *_: pytest.fail("trained again")) == before
+    told: list[Bout] = []
+    run(finished, [(0, 1), (2, 1)], 1, lambda bout, record: told.append(bout))
+    assert told == [Bout(2, 1, 0)]
+
+
+def test_after_a_kill_it_goes_on_to_the_same_numbers(finished: SweepFolder, finished_once: SweepFolder) -> None:
+    def killed(bout: Bout, record: Any) -> None:
+        if (bout.trial, record["epoch"]) == (1, 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(finished, [(0, 2), (1, 3)], 1, killed)
+    told: list[Any] = []
+    found = run(finished, [(0, 2), (1, 3)], 1, lambda bout, record: told.append((bout.trial, record["epoch"])))
+    assert told == [(1, 3)]
+    (finished.path / "finalists" / "results.jsonl").unlink()
+    assert run(finished, [(0, 2), (1, 3)], 1) == found
+
+
+def test_one_that_fails_is_named(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medtune.search import worker
+
+    real = worker._run
+
+    def failing(job: Any, *others: Any) -> None:
+        if job.trial == 1:
+            raise ValueError("no more")
+        real(job, *others)
+
+    monkeypatch.setattr(worker, "_run", failing)
+    with pytest.raises(
+        TrainingFailed, match=r"finalist 1, seed 0 failed: ValueError: no more .*what has ended is kept"
+    ):
+        run(finished, [(0, 1), (1, 1)], 1)
+    monkeypatch.undo()
+    told: list[int] = []
+    run(finished, [(0, 1), (1, 1)], 1, lambda bout, record: told.append(bout.trial))
+    assert told == [1]
