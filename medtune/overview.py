@@ -1,9 +1,13 @@
 """The pictures of a whole sweep."""
 
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from medtune.config.sweep import Asha, Hyperband
 from medtune.figures.history import history_figure
@@ -11,6 +15,7 @@ from medtune.figures.importance import importance_figure
 from medtune.figures.parallel import parallel_figure
 from medtune.figures.pareto import pareto_figure
 from medtune.figures.rungs import rungs_figure
+from medtune.figures.selection import selection_figure
 from medtune.figures.slices import slices_figure
 from medtune.frames import Sweep
 
@@ -40,6 +45,25 @@ def draw_overview(sweep: Sweep, folder: Path) -> dict[str, Path]:
     auroc, ece = (trials[name].to_numpy(dtype=np.float64) for name in ("val/auroc", "val/ece"))
     pareto_figure(auroc, ece, states, trials["number"].tolist(), paths["pareto"])
     return paths
+
+
+def draw_selection(selection: Mapping[str, Any], folder: Path) -> None:
+    """`selection.png` of what `selection.json` holds, in a folder that is there."""
+    trials = selection["trials"]
+
+    def numbers(values: Iterable[float | None]) -> NDArray[np.float64]:
+        return np.array([math.nan if value is None else value for value in values], np.float64)
+
+    selection_figure(
+        [trial["trial"] for trial in trials],
+        numbers(trial["value"] for trial in trials),
+        numbers(trial["interval"][end] for trial in trials for end in ("low", "high")).reshape(-1, 2),
+        numbers(trial["wins"] for trial in trials),
+        np.array([trial["tied"] for trial in trials], bool),
+        float(numbers([selection["corrected"]])[0]),
+        selection["metric"],
+        folder / "selection.png",
+    )
 
 
 def by_importance(sweep: Sweep, importance: pd.DataFrame) -> list[str]:

@@ -66,8 +66,8 @@ class Chosen:
 
 
 def select(folder: SweepFolder, config: SweepConfig, say: Say = lambda text: None) -> Chosen:
-    """Chooses, and writes `selection.json`. Raises FolderError where no trial has left predictions yet, or none on which
-    the metric is defined."""
+    """Chooses, and writes `selection.json`. Raises FolderError where no trial has left predictions yet, or where the
+    metric is undefined on the cases."""
     entries = _entries(folder, config)
     candidates, left_out = candidates_of(folder, config, entries)
     say(f"{len(candidates):,} candidates, {candidates.logits.shape[1]:,} cases, {RESAMPLES:,} resamples")
@@ -117,7 +117,7 @@ def one_trial(folder: SweepFolder, config: SweepConfig, number: int) -> Ensemble
 
 
 def ensemble(folder: SweepFolder, config: SweepConfig, kind: Kind, most: int) -> Ensemble:
-    """Of so many trials at the most, from the same candidates and resamples as `select`. Raises FolderError likewise."""
+    """Of so many trials at the most, from the candidates and resamples of `select`. Raises FolderError likewise."""
     entries = _entries(folder, config)
     candidates, _ = candidates_of(folder, config, entries)
     selection = choose(candidates, RESAMPLES, SEED, {}, config.search.constraints)

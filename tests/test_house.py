@@ -21,9 +21,11 @@ from medtune.config.read import read_sweep
 from medtune.config.space import Choice, corners, distributions, resolve
 from medtune.config.sweep import Data, SweepConfig
 from medtune.config.trial import ModelConfig, TrialConfig
-from medtune.data import Split, splits
+from medtune.data import DataError, Split, catalogue, splits
 from medtune.data.catalogue import describe
 from medtune.data.dataset import DatasetInfo
+from medtune.data.download import file_md5
+from medtune.finalists import run_finalists
 from medtune.replay import replay
 from medtune.retraining.plan import plan_retrain
 from medtune.retraining.train import retrain
@@ -131,6 +133,30 @@ class TestTheSealedTest:
         monkeypatch.setattr(np.lib.format, "read_array", read)
         data = f"data={{dataset: breastmnist, root: {REAL_DATA}, train_fraction: 0.1}}"
         _whole_way(tiny, tmp_path, lambda: [name for name in decoded if name in splits.SPLITS], data)
+
+    def test_poisoned_values_are_not_noticed_before_it_is_opened(
+        self, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file whose test split holds no class that there is: whoever looked at it would refuse it."""
+        made = {name: splits.make_phantom("binary", name, 0.3, 28) for name in splits.SPLITS}
+        members = {f"{name}_images": of.images for name, of in made.items()}
+        members |= {f"{name}_labels": of.labels.astype(np.uint8)[:, None] for name, of in made.items()}
+        members["test_images"][:], members["test_labels"][:] = 255, 77
+        file = tmp_path / "breastmnist.npz"
+        np.savez(file, **members)
+        cases = {name: len(of.labels) for name, of in made.items()}
+        info = replace(catalogue.dataset_info("breastmnist"), cases=cases, md5={28: file_md5(file)})
+        monkeypatch.setattr(catalogue, "_published", lambda flag: info)
+        data = f"data={{dataset: breastmnist, root: {tmp_path}}}"
+        folder = tiny.create(tmp_path / "tiny", "search.trials=2", "trial.epochs=2", data)
+        config = folder.config()
+        tiny.run(tiny.open(folder))
+        select(folder, config)
+        run_finalists(folder, config, [(0, 1)], 1, lambda *_: None, in_this_process)
+        plan = plan_retrain(folder, config, winner(folder, config), epochs=1, train_on="train+val")
+        retrain(folder, config, plan, lambda *_: None, in_this_process)
+        with pytest.raises(DataError, match="test_labels holds 77"):
+            unseal(folder, config)
 
 
 def _note(made: list[str], name: str) -> None:

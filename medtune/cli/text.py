@@ -86,7 +86,7 @@ def selection_lines(found: dict[str, Any]) -> list[str]:
         f"reads    {metric} {interval(raw)}",
         f"is worth {interval(worth)}: the choice among so many adds {number(found['optimism'])}",
         f"tied     {_some(found['tie'])} of {len(found['trials'])} trials cannot be told from the best",
-        f"cheapest trial {found['one_standard_error']}, within one standard error of it, by {found['cost']}",
+        f"thrifty  trial {found['thrifty']} is the cheapest of those about as good, by {found['cost']}",
     ]
     if found["note"]:
         lines.append(f"note     {found['note']}")

@@ -50,7 +50,7 @@ def read_picture(path: Path | IO[bytes], size: int) -> Picture:
     except Exception as error:  # each decoder has errors of its own
         raise Unreadable(str(error).partition("\n")[0] or type(error).__name__) from error
     return Picture(
-        image=np.asarray(_square(Image.fromarray(_eight_bits(values)), size)),
+        image=squared(_eight_bits(values), size),
         digest=pixel_digest(values),
         enlarged=min(values.shape[:2]) < size,
         dark=values.dtype != np.uint8 and int(values.max()) < TWELVE_BITS,
@@ -95,10 +95,12 @@ def _eight_bits(values: npt.NDArray[np.uint8 | np.uint16]) -> Bytes:
     return np.rint(values / 257).astype(np.uint8)  # 65535 = 255 * 257
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def squared(values: Bytes, size: int) -> Bytes:
+    """An image (height, width) or (height, width, 3) as a square: see `read_picture`."""
+    image = Image.fromarray(values)
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
-    return image.resize((size, size), FILTER, box=(left, top, left + side, top + side))
+    return np.asarray(image.resize((size, size), FILTER, box=(left, top, left + side, top + side)))
 
 
 def pixel_digest(image: npt.NDArray[Any]) -> bytes:

@@ -19,18 +19,22 @@ from medtune.search.plan import describe_space
 from medtune.search.run import DEFAULT_TRIAL
 
 SHOWN_TRIALS = 10
+SELECTION = "selection"  # the name of its figure
 
 
-def sweep_document(sweep: Sweep, evaluation: Mapping[str, Any], pictures: Path, overview: Path) -> Document:
-    """evaluation: of the best trial, as `evaluation.json` has it, and `pictures` the folder of its figures; overview:
-    that of the whole sweep's. A figure that is not there is left out."""
+def sweep_document(
+    sweep: Sweep, selection: Mapping[str, Any], evaluation: Mapping[str, Any], pictures: Path, overview: Path
+) -> Document:
+    """selection: as `selection.json` has it. evaluation: of its winner, as `evaluation.json` has it, and `pictures` the
+    folder of its figures; overview: that of the whole sweep's. A figure that is not there is left out."""
     info = describe(sweep.config.data)
     return Document(
         f"Sweep {sweep.config.sweep}: {info.title}",
-        list(_verdict(sweep, evaluation)),
+        list(_verdict(sweep, selection, evaluation)),
         [
             Section("What was searched", list(_searched(sweep))),
-            Section("What won", list(_won(sweep))),
+            Section("What won", list(_won(sweep, selection))),
+            Section("What that is worth", list(_worth(selection, overview))),
             Section("How the search went", list(_overview(overview))),
             *evaluation_sections(evaluation, pictures),
             Section("The sealed test", list(_test(sweep))),
@@ -40,14 +44,15 @@ def sweep_document(sweep: Sweep, evaluation: Mapping[str, Any], pictures: Path, 
     )
 
 
-def _verdict(sweep: Sweep, evaluation: Mapping[str, Any]) -> Iterator[Block]:
+def _verdict(sweep: Sweep, selection: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Iterator[Block]:
     best, counts = sweep.trials.loc[evaluation["trial"]], sweep.trials["state"].value_counts()
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     yield Text(f"{len(sweep.trials)} trials ({states}); chosen by {sweep.metric}.")
     yield Text(
         f"Best: trial {best['number']} at epoch {best['best_epoch']}, validation AUROC "
-        f"{interval(evaluation['discrimination']['auroc'])} on {evaluation['cases']:,} cases. {_optimism(sweep)}"
+        f"{interval(evaluation['discrimination']['auroc'])} on {evaluation['cases']:,} cases."
     )
+    yield Text(_optimism(selection))
     against = evaluation["against"]
     if against and against["auroc"]["value"] is not None:
         difference = against["auroc"]
@@ -68,11 +73,19 @@ def _verdict(sweep: Sweep, evaluation: Mapping[str, Any]) -> Iterator[Block]:
     yield Text(_test_line(sweep), "plain" if sweep.test else "pale")
 
 
-def _optimism(sweep: Sweep) -> str:
-    looks = len(sweep.epochs)
+def _optimism(selection: Mapping[str, Any]) -> str:
+    """What the winner is worth, in a sentence."""
+    many = (
+        f"{selection['candidates']:,} candidates, a trial at one epoch each, on the same {selection['cases']:,} cases"
+    )
+    worth = selection["corrected_interval"]
+    if worth["value"] is None:
+        return f"That is the best of {many}; what that luck is worth is {interval(worth)}."
     return (
-        f"That is the best of {looks:,} looks at the same cases, {len(sweep.trials)} trials and each of their epochs: "
-        "it reads higher than a new set of cases would, and the interval knows nothing of it."
+        f"That is the best of {many}, and the best of many reads too well. After the luck of the choice "
+        f"{selection['metric']} is {interval(worth)}: {number(selection['optimism'])} of what trial "
+        f"{selection['raw_winner']} reads is luck. {len(selection['tie'])} of {len(selection['trials'])} trials cannot "
+        "be told from the best."
     )
 
 
@@ -82,8 +95,8 @@ def _test_line(sweep: Sweep) -> str:
     test = sweep.test
     opened = "once" if sweep.looks == 1 else f"{sweep.looks} times"
     return (
-        f"Sealed test, opened {opened}, look {test['looks']}: AUROC {interval(test['auroc'])} on "
-        f"{test['cases']:,} cases."
+        f"Sealed test, opened {opened}, {test['label']}: AUROC {interval(test['auroc'])} on {test['cases']:,} cases, "
+        f"{test['chosen']}."
     )
 
 
@@ -110,17 +123,13 @@ def _searched(sweep: Sweep) -> Iterator[Block]:
         yield Bullets(info.traps)
 
 
-def _won(sweep: Sweep) -> Iterator[Block]:
-    best = sweep.best
-    assert best is not None  # there is an evaluation
+def _won(sweep: Sweep, selection: Mapping[str, Any]) -> Iterator[Block]:
+    best = sweep.trials.loc[selection["winner"]]
     default = sweep.trials.loc[DEFAULT_TRIAL]
     rows = [[name, _shown(best[name]), _shown(default[name])] for name in sweep.swept]
     yield Table(["", f"trial {best['number']}", "default"], rows)
     first = [entry.number for entry in ranked(sweep.entries, sweep.config.direction)[:SHOWN_TRIALS]]
-    yield Text(
-        "The trials in the order in which they are chosen, and how little their intervals tell them apart. Complete "
-        "ones come first: a pruned one was stopped before its last epoch, and cannot win, however high it was."
-    )
+    yield Text("The first trials of the sweep, the complete ones before those that were pruned:")
     yield Table(
         ["trial", "state", "epoch", "val AUROC", "95 %", "val ECE", "accuracy"],
         [
@@ -145,6 +154,35 @@ def _shown(value: Any) -> str:
     return text.lower() if text in ("True", "False") else text
 
 
+def _worth(selection: Mapping[str, Any], overview: Path) -> Iterator[Block]:
+    advice = selection["ensembles"]
+    yield Text(
+        "Each resample of the cases has a winner of its own, which is scored on the cases that the resample left out; "
+        f"the mean of that over {selection['resamples']:,} resamples is what a winner of such a sweep is worth "
+        "(bootstrap bias correction, Tsamardinos et al. 2018). The interval of a single trial knows nothing of the "
+        "choice."
+    )
+    if (overview / f"{SELECTION}.png").exists():
+        yield Picture((overview / f"{SELECTION}.png").read_bytes(), SELECTION, "Who could have won")
+    rows = [
+        ["reads", interval(selection["raw_interval"])],
+        ["is worth", interval(selection["corrected_interval"])],
+        ["tied with the best", ", ".join(map(str, selection["tie"]))],
+        [f"the cheapest of the near, by {selection['cost']}", f"trial {selection['thrifty']}"],
+    ]
+    rows += [
+        [
+            f"finalist {one['trial']}, epoch {one['epoch']}",
+            f"mean {number(one['mean'])} over {len(one['values'])} seeds",
+        ]
+        for one in selection["finalists"]
+    ]
+    yield Table(["", selection["metric"]], rows)
+    if selection["note"]:
+        yield Text(selection["note"], "warning")
+    yield Text(f"Recommended: {advice['recommended']}. {advice['why'][:1].upper()}{advice['why'][1:]}.")
+
+
 OVERVIEW = {
     "history": "The value of each trial in the order in which they were tried, and the best so far.",
     "rungs": "Every trial's curve; where it ends early, the pruner stopped it.",
@@ -166,14 +204,20 @@ def _test(sweep: Sweep) -> Iterator[Block]:
     yield Text(_test_line(sweep))
     if sweep.test is None:
         yield Text(
-            "It is opened once, by `medtune test`, for the retrained model. Every look is counted, since a second "
-            "choice made after a look would make the test one more validation set.",
+            "It is opened once, by `medtune test`, for the retrained model. Every look is counted, and a second one "
+            "must be asked for, since a choice made after a look would make the test one more validation set.",
             "pale",
         )
         return
     test = sweep.test
     rows = [[label, interval(test[name])] for name, label in (("auroc", "AUROC"), ("accuracy", "accuracy"))]
+    rows.insert(1, ["AUROC, bootstrap", interval(test["auroc_bootstrap"])])
     yield Table(["", "test"], rows)
+    if default := test["default"]:
+        yield Text(
+            f"The untuned default, trained the same way: AUROC {interval(default['auroc'])}. What was chosen less "
+            f"that: {interval(default['difference']['auroc'])}."
+        )
     yield Text(f"ECE: {test['ece']['words']}.")
     if test["calibrator"]["kind"] != "none":
         after = test["calibrated"]

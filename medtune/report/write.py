@@ -6,7 +6,7 @@ from typing import Any
 
 from medtune.files import write_whole
 from medtune.frames import load_sweep
-from medtune.overview import draw_overview
+from medtune.overview import draw_overview, draw_selection
 from medtune.report.html import as_html
 from medtune.report.markdown import as_markdown, pictures_of
 from medtune.report.sweep import sweep_document
@@ -16,10 +16,12 @@ PICTURES = "report"  # the folder beside the Markdown
 OVERVIEW = "overview"  # and that of the figures of the whole sweep
 
 
-def write_report(folder: SweepFolder, evaluation: Mapping[str, Any], figures: Path) -> tuple[Path, Path]:
+def write_report(
+    folder: SweepFolder, selection: Mapping[str, Any], evaluation: Mapping[str, Any], figures: Path
+) -> tuple[Path, Path]:
     """`report.html`, which needs nothing beside itself, and `report.md` with its pictures in `report/`. Both paths.
 
-    evaluation: of the best trial, whose figures lie in `figures`.
+    selection: as `selection.json` has it. evaluation: of its winner, whose figures lie in `figures`.
     """
     sweep, beside = load_sweep(folder.path), folder.path / PICTURES
     beside.mkdir(exist_ok=True)
@@ -27,7 +29,8 @@ def write_report(folder: SweepFolder, evaluation: Mapping[str, Any], figures: Pa
         old.unlink()
     overview = folder.path / OVERVIEW
     draw_overview(sweep, overview)
-    document = sweep_document(sweep, evaluation, figures, overview)
+    draw_selection(selection, overview)
+    document = sweep_document(sweep, selection, evaluation, figures, overview)
     html, markdown = folder.path / "report.html", folder.path / "report.md"
     for name, png in pictures_of(document).items():
         write_whole(beside / name, png)

@@ -16,7 +16,7 @@ from medtune.selection.scores import resampled_values
 
 TRIALS = 5  # of an ensemble, unless another number is asked for: more cost more trainings, and predict no better
 
-ORDER: tuple[Kind, ...] = ("greedy", "bagged")
+ENSEMBLES: tuple[Kind, ...] = ("bagged", "greedy")
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ def recommend(
     generator: np.random.Generator,
     most: int | None = TRIALS,
 ) -> Recommendation:
-    """What the evidence supports: greedy, bagged or the single winner, each unless the one after it is better by more
-    than the standard error of their difference. Ensembles are of `most` trials at the most.
+    """What the evidence supports: the bagged ensemble, unless the greedy one is better by more than the standard error
+    of their difference; and that one, unless the single winner is. Ensembles are of `most` trials at the most.
 
-    The order has reasons, as a set of this size seldom tells them apart: by a proper score a mean of models is never
-    worse than they are on average; and of the two ensembles the greedy one uses by how much each case is right. The
-    winner's estimate is the bootstrap bias-corrected one (Tsamardinos et al. 2018), the ensembles' the out-of-bag one.
-    complete: the trials that ran to their end. The test has no part in it.
+    The order has reasons, as validation sets seldom tell the three apart: by a proper score a mean of models is never
+    worse than they are on average; and the bagged one goes by the metric itself, while the greedy one is led astray
+    where trials differ in calibration. The winner's estimate is the bootstrap bias-corrected one (Tsamardinos et al.
+    2018), the ensembles' the out-of-bag one. complete: the trials that ran to their end. The test has no part in it.
     """
     one = Option(single(candidates), candidates.sign * _mean(draws.out_of_bag))
     options: dict[Kind, Option] = {"single": one}
@@ -79,7 +79,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _judged(options: Mapping[Kind, Option], candidates: Candidates, draws: Draws) -> tuple[Kind, str]:
-    several = [kind for kind in ORDER if options[kind].ensemble.kind != "single"]
+    several = [kind for kind in ENSEMBLES if options[kind].ensemble.kind != "single"]
     if not several:
         return "single", "one trial wins on every resample, and there is nothing to average"
     if any(math.isnan(options[kind].estimate) for kind in ("single", *several)):

@@ -9,6 +9,7 @@ from medtune.config.sweep import SweepConfig
 from medtune.evaluate import evaluate
 from medtune.report.write import OVERVIEW, write_report
 from medtune.search.folder import SweepFolder
+from medtune.select import current_selection
 from medtune.subjects import Subject, subject_of_test, subject_of_trial
 from medtune.tracking.spool import SWEEP
 from medtune.tracking.tracker import Tracker
@@ -25,9 +26,14 @@ def evaluate_tracked(
     again: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Evaluates a trial, the best one unless a number is given, or the retrained model on the open test. What
-    `evaluation.json` holds, and the `folder` in which it lies. against: see `subject_of_trial`. again: see `open_sealed`."""
-    subject = subject_of_test(folder, config, again) if test else subject_of_trial(folder, config, trial, against)
+    """Evaluates a trial, the winner of the selection unless a number is given, or the retrained model on the open test.
+    What `evaluation.json` holds, and the `folder` in which it lies. against: see `subject_of_trial`. again: see
+    `open_sealed`."""
+    if test:
+        subject = subject_of_test(folder, config, again)
+    else:
+        number = current_selection(folder, config, say)["winner"] if trial is None else trial
+        subject = subject_of_trial(folder, config, number, against)
     found = evaluate(subject, say)
     with Tracker(folder, config) as tracker:
         _track(tracker, folder, subject, found)
@@ -55,10 +61,11 @@ def _numbers(split: str, found: Mapping[str, Any]) -> Iterator[tuple[str, float]
 
 
 def report_tracked(folder: SweepFolder, config: SweepConfig, say: Callable[[str], None]) -> tuple[Path, Path]:
-    """Evaluates the best trial, and writes `report.html` and `report.md` about the sweep."""
-    subject = subject_of_trial(folder, config)
+    """Evaluates the winner of the selection, and writes `report.html` and `report.md` about the sweep."""
+    selection = current_selection(folder, config, say)
+    subject = subject_of_trial(folder, config, selection["winner"])
     found = evaluate(subject, say)
-    paths = write_report(folder, found, subject.folder)
+    paths = write_report(folder, selection, found, subject.folder)
     with Tracker(folder, config) as tracker:
         _track(tracker, folder, subject, found)
         tracker.spool.files(SWEEP, "", ("report.html",))

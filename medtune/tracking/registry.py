@@ -24,6 +24,7 @@ CHAMPION = "champion"
 TOLD = "registry.json"  # in the tracking folder: what became of the model that was registered or tested last
 ADDRESS = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([\w-]+))")
 FOR_NOW = (408, 429)  # of the answers that say no, those that may be yes later
+NEVER = 501
 
 Tags = Mapping[str, str]
 
@@ -172,7 +173,7 @@ def _left_out(what: str) -> Iterator[None]:
         print(f"{what}: left out: {error}", file=sys.stderr, flush=True)
     except MlflowException as error:
         status = 404 if _has_no_registry(error) else error.get_http_status_code()
-        if not 400 <= status < 500 or status in FOR_NOW:
+        if (not 400 <= status < 500 and status != NEVER) or status in FOR_NOW:
             raise
         first_line = (str(error).splitlines() or [""])[0]
         print(f"{what}: left out: {without_password(first_line)}", file=sys.stderr, flush=True)

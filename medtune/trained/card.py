@@ -60,9 +60,10 @@ def _kind(model: Facts) -> str:
 
 
 def _about(model: Facts) -> str:
-    task = {"binary": "one of two classes", "multilabel": "any of several labels"}.get(model["task"], "one class")
-    order = ", which are in order" if model["task"] == "ordinal" else ""
-    return f"It gives an image {task} of {len(model['classes'])}{order}: {', '.join(model['classes'])}."
+    names = ", ".join(model["classes"])
+    if model["task"] == "multilabel":
+        return f"It says of an image which of these it shows: {names}."
+    return f"It says which of these an image is{', in order' * (model['task'] == 'ordinal')}: {names}."
 
 
 def _members(model: Facts) -> Table:
@@ -190,7 +191,7 @@ def _calibrator(saved: Facts) -> str:
         "vector": "a scale and a bias for each class",
         "isotonic": "isotonic, rising steps",
     }
-    return told.get(saved["kind"], saved["kind"])
+    return str(told.get(saved["kind"], saved["kind"]))
 
 
 def _rule(rule: DecisionRule) -> str:

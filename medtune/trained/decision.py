@@ -38,7 +38,7 @@ class DecisionRule:
             return [" + ".join(self.classes[label] for label in np.flatnonzero(row)) or "none" for row in called]
         if self.task == "binary":
             return [self.classes[int(value >= self.cuts[1])] for value in probabilities[:, 1]]
-        return [self.classes[index] for index in probabilities.argmax(axis=1)]
+        return [self.classes[int(index)] for index in probabilities.argmax(axis=1)]
 
     @property
     def thresholds(self) -> dict[str, float]:

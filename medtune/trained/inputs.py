@@ -13,7 +13,7 @@ from PIL import Image
 
 from medtune.data import DataError
 from medtune.data.listing import EXTENSIONS
-from medtune.data.pictures import Bytes, Unreadable, read_picture, resized
+from medtune.data.pictures import Bytes, Unreadable, read_picture, squared
 
 ARRAYS = re.compile(r"(\w*images)\.npy")  # as MedMNIST names them, or `images`
 _DAMAGE = (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile)
@@ -66,7 +66,7 @@ def images(source: Source, side: int, channels: int) -> Iterator[Shown]:
 
 def fitted(image: Bytes, side: int, channels: int) -> Bytes:
     """An image (height, width) or (height, width, 3) as the model's data was, see `images`."""
-    return _with_channels(_square(image, side), channels)
+    return _with_channels(squared(image, side), channels)
 
 
 def _below(path: Path, array: str | None) -> list[Source]:
@@ -118,13 +118,6 @@ def _shape(stream: IO[bytes], name: str) -> tuple[int, ...]:
     if columns_first:
         raise Unreadable(f"{name} lies with its columns first: save it with numpy.ascontiguousarray")
     return tuple(shape)
-
-
-def _square(image: Bytes, side: int) -> Bytes:
-    """The middle, at the size."""
-    shorter = min(image.shape[:2])
-    top, left = ((length - shorter) // 2 for length in image.shape[:2])
-    return resized(image[None, top : top + shorter, left : left + shorter], side)[0]
 
 
 def _with_channels(image: Bytes, channels: int) -> Bytes:

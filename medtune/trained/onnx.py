@@ -73,6 +73,9 @@ def _probabilities(logits: Tensor, task: Task) -> Tensor:
 class Scaled(nn.Module):
     """Logits times a scale plus a bias: no calibrator, temperature and vector scaling."""
 
+    scale: Tensor
+    bias: Tensor
+
     def __init__(self, scale: Sequence[float], bias: Sequence[float], task: Task) -> None:
         super().__init__()
         self.task = task
@@ -102,6 +105,10 @@ class Steps(nn.Module):
 
 class Curve(nn.Module):
     """What `numpy.interp` gives: the first value, and of each piece the share that lies below."""
+
+    low: Tensor
+    width: Tensor
+    rise: Tensor
 
     def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ Doubles = NDArray[np.float64]
 class Gaussian:
     """Of features on their scale: their mean (width,), and what makes their covariance the identity, (width, width)."""
 
-    scale: float
+    scale: Doubles  # ()
     mean: Doubles
     whitening: Doubles
 
@@ -55,12 +55,18 @@ class Gaussian:
         mean, deviation = seen.mean(axis=0), seen.std(axis=0)
         deviation = deviation.clip(max(LEAST_DEVIATION * float(deviation.mean()), LEAST))
         shrunken = LedoitWolf(assume_centered=True).fit((seen - mean) / deviation)
-        return cls(scale, mean, np.linalg.cholesky(shrunken.precision_) / deviation[:, None])
+        whitening = np.linalg.cholesky(shrunken.precision_) / deviation[:, None]
+        return cls(*map(_as_saved, (scale, mean, whitening)))
 
     def distances(self, features: Floats) -> Doubles:
         """Of each case, (cases,), in standard deviations. features: (cases, width)."""
         seen = np.arcsinh(features.astype(np.float64) / self.scale)
         return np.asarray(np.linalg.norm((seen - self.mean) @ self.whitening, axis=1))
+
+
+def _as_saved(value: Any) -> Doubles:
+    """Of float32, so that a model that is read again says the same to the last bit."""
+    return np.asarray(value, np.float32).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -88,11 +94,15 @@ def fit_outliers(model: TrainedModel, train: DeviceSplit, val: DeviceSplit | Non
     the Gaussian of the others. None is returned where there are too few cases, and where the features are not finite.
     """
     features = network_features(model, _some(train))
-    if len(features) < LEAST_CASES or not np.isfinite(features).all():
+    if not _usable(features):
         return None
     gaussian = Gaussian.of(features)
     others = _cross_fitted(features) if val is None else gaussian.distances(network_features(model, _some(val)))
     return Outliers(gaussian, conformal_quantile(others, QUANTILE), len(others)) if len(others) else None
+
+
+def _usable(features: Floats) -> bool:
+    return len(features) >= LEAST_CASES and bool(np.isfinite(features).all() and np.ptp(features, axis=0).any())
 
 
 def conformal_quantile(distances: Doubles, share: float) -> float:
@@ -142,7 +152,7 @@ def features_noted(model: TrainedModel) -> Iterator[Callable[[], NDArray[np.floa
 def write_outliers(model: TrainedModel, outliers: Outliers) -> None:
     """Beside the weights, as `outliers.safetensors`; the threshold is for `model.json`."""
     gaussian = outliers.gaussian
-    arrays = {"scale": np.array([gaussian.scale]), "mean": gaussian.mean, "whitening": gaussian.whitening}
+    arrays = {"scale": gaussian.scale, "mean": gaussian.mean, "whitening": gaussian.whitening}
     save_file({name: array.astype(np.float32) for name, array in arrays.items()}, model.folder / f"{FILE}.tmp")
     (model.folder / f"{FILE}.tmp").replace(model.folder / FILE)
 
@@ -160,5 +170,5 @@ def read_outliers(model: TrainedModel) -> Outliers | None:
     arrays = {name: array.astype(np.float64) for name, array in load_file(path).items()}
     if arrays["mean"].shape != (width,) or arrays["whitening"].shape != (width, width):
         raise DataError(f"{path} is of another model than the weights beside it: copy the whole folder again")
-    gaussian = Gaussian(float(arrays["scale"][0]), arrays["mean"], arrays["whitening"])
+    gaussian = Gaussian(arrays["scale"], arrays["mean"], arrays["whitening"])
     return Outliers(gaussian, float(said["threshold"]), int(said["cases"]))

@@ -14,12 +14,14 @@ from medtune.evaluate import evaluate
 from medtune.frames import load_sweep
 from medtune.report.write import write_report
 from medtune.search.folder import SweepFolder
+from medtune.select import current_selection
 from medtune.subjects import subject_of_trial
 from medtune.unseal import unseal
 
 SECTIONS = [
     "What was searched",
     "What won",
+    "What that is worth",
     "How the search went",
     "How well it tells the classes apart",
     "Whether its probabilities can be believed",
@@ -34,9 +36,10 @@ SECTIONS = [
 
 
 def written(folder: SweepFolder) -> tuple[str, str]:
-    subject = subject_of_trial(folder, folder.config())
+    selection = current_selection(folder, folder.config())
+    subject = subject_of_trial(folder, folder.config(), selection["winner"])
     found = evaluate(subject, lambda _: None)
-    html, markdown = write_report(folder, found, subject.folder)
+    html, markdown = write_report(folder, selection, found, subject.folder)
     assert (html, markdown) == (folder.path / "report.html", folder.path / "report.md")
     return html.read_text(), markdown.read_text()
 
@@ -55,10 +58,12 @@ def test_it_is_one_file_that_needs_nothing_beside_itself(finished: SweepFolder) 
 def test_it_says_what_won_and_how_to_get_it_again(finished: SweepFolder) -> None:
     html, _ = written(finished)
     sweep = load_sweep(finished.path)
-    best = sweep.best
-    assert best is not None and f"Best: trial {best['number']} at epoch {best['best_epoch']}" in html
+    selection = current_selection(finished, finished.config())
+    best = sweep.trials.loc[selection["winner"]]
+    assert f"Best: trial {best['number']} at epoch {best['best_epoch']}" in html
     assert f"validation AUROC {best['val/auroc']:.3f} ({best['val/auroc/low']:.3f} to" in html
-    assert f"the best of {len(sweep.epochs)} looks at the same cases" in html
+    assert f"the best of {len(sweep.epochs)} candidates, a trial at one epoch each" in html
+    assert f"is {selection['corrected']:.3f} (" in html and "Recommended: " in html
     assert "The test split is still sealed: nothing in this report has seen it." in html
     for words in ("sweep: tiny", "torch", "MD5 of the data", "log_uniform"):
         assert words in html
@@ -69,7 +74,8 @@ def test_once_the_test_is_open_its_numbers_are_there_with_the_looks(finished: Sw
     retrain_best(finished, 2, 1, with_default=True)
     measured = unseal(finished, config)
     html, _ = written(finished)
-    assert f"Sealed test, opened once, look 1: AUROC {measured['auroc']['value']:.3f} (" in html
+    assert f"Sealed test, opened once, first look: AUROC {measured['auroc']['value']:.3f} (" in html
+    assert "The untuned default, trained the same way: AUROC" in html and "AUROC, bootstrap" in html
     assert "Over 2 seeds" in html and "What the thresholds do that were chosen on validation" in html
 
 

@@ -44,7 +44,6 @@ class TestTheWorkers:
             START_UP + lasting(1, 1.0) + SHUT_DOWN
         )
 
-
     def test_on_a_busy_machine_all_but_the_epochs_takes_longer(self, generator: np.random.Generator) -> None:
         went = rehearse([Planned(2, 1.0)], 1, KeepAll(), generator, slowness=2)
         assert went.seconds == pytest.approx(2 + 2 * (START_UP + TRIAL_START + 2 * EPOCH_END + SHUT_DOWN))

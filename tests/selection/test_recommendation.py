@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from medtune.config.trial import Metric
-from medtune.selection.candidates import Candidates, draw
+from medtune.selection.candidates import Candidates
+from medtune.selection.candidates import draw as resample
 from medtune.selection.ensembles import bagged, greedy, single
 from medtune.selection.recommendation import Recommendation, recommend
 from medtune.task import Task
@@ -23,7 +24,7 @@ def candidates_of(
 
 
 def recommended(candidates: Candidates, **options: Any) -> Recommendation:
-    draws = draw(candidates, 80, np.random.default_rng(0))
+    draws = resample(candidates, 80, np.random.default_rng(0))
     return recommend(candidates, draws, frozenset(), np.random.default_rng(1), **options)
 
 
@@ -86,7 +87,7 @@ def test_too_few_cases_to_judge_by(draw: Callable[..., Any]) -> None:
 def test_the_options_are_what_the_functions_give(draw: Callable[..., Any]) -> None:
     candidates = candidates_of(draw, "ordinal", "val/accuracy", (3,) * 6)
     found = recommended(candidates, most=3)
-    draws = draw(candidates, 80, np.random.default_rng(0))
+    draws = resample(candidates, 80, np.random.default_rng(0))
     assert found.options["single"].ensemble == single(candidates)
     assert found.options["bagged"].ensemble == bagged(candidates, draws, frozenset(), 3)
     assert found.options["greedy"].ensemble == greedy(candidates, np.random.default_rng(1), 3)
