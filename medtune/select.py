@@ -121,9 +121,9 @@ def ensemble(folder: SweepFolder, config: SweepConfig, kind: Kind, most: int) ->
     entries = _entries(folder, config)
     candidates, _ = candidates_of(folder, config, entries)
     selection = choose(candidates, RESAMPLES, SEED, {}, config.search.constraints)
-    if kind == "greedy":
-        return greedy(selection.eligible, np.random.default_rng(SEED), most)
     complete = {entry.number for entry in entries if entry.state == "complete"}
+    if kind == "greedy":
+        return greedy(selection.eligible, np.random.default_rng(SEED), most, complete)
     return bagged(selection.eligible, selection.draws, complete, most)
 
 

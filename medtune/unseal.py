@@ -124,8 +124,8 @@ def _against(chosen: _Said, default: _Said) -> dict[str, Any]:
 
 
 def measure_logits(logits: np.ndarray, labels: np.ndarray, task: Task, decided: Decided) -> dict[str, Any]:
-    """AUROC (by DeLong and by the bootstrap), accuracy and ECE with 95 % intervals; Brier and NLL; and what the calibrator and the thresholds that were
-    chosen on validation do here."""
+    """AUROC (by DeLong and by the bootstrap), accuracy and ECE with 95 % intervals; Brier and NLL; and what the
+    calibrator and the thresholds that were chosen on validation do here."""
     shown, generator = probabilities(logits, task), np.random.default_rng(BOOTSTRAP_SEED)
     plain, calibrated = evaluate(logits, labels, task), decided.calibrator.apply(logits, task)
     return {

@@ -96,7 +96,8 @@ def selection_lines(found: dict[str, Any]) -> list[str]:
     lines.append(f"winner   trial {found['winner']}, epoch {found['epoch']}")
     advice = found["ensembles"]
     size = advice["options"][advice["recommended"]]["trials"]
-    option = "" if advice["recommended"] == "single" else f" (`retrain --ensemble {size}`)"
+    by_greed = " --greedy" if advice["recommended"] == "greedy" else ""
+    option = "" if advice["recommended"] == "single" else f" (`retrain --ensemble {size}{by_greed}`)"
     return [*lines, f"advice   {advice['recommended']}{option}: {advice['why']}"]
 
 

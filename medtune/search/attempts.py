@@ -1,7 +1,7 @@
 """The checkpoints of a trial's attempts, on a file system or an object store.
 
-`attempt-2/epoch-0007.safetensors` is the whole state after epoch 7. The last and the best epoch are kept, and those that
-a job asks for; the last complete checkpoint of any attempt wins. A file has its name only when it is whole.
+`attempt-2/epoch-0007.safetensors` is the whole state after epoch 7. The last and the best epoch are kept, and those
+that a job asks for; the last complete checkpoint of any attempt wins. A file has its name only when it is whole.
 """
 
 import re

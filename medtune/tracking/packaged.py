@@ -1,6 +1,8 @@
 """A trained model as MLflow keeps one: models-from-code, the weights, and the rooms of medtune that it runs in."""
 
+import contextlib
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -39,13 +41,14 @@ def save_pyfunc(folder: Path, into: Path) -> None:
                 shutil.copyfile(folder / name, model / name)
         _copy_rooms(code)
         script = shutil.copy(SCRIPT, scratch)  # MLflow writes down where it was
-        mlflow.pyfunc.save_model(
-            path=str(into),
-            python_model=str(script),
-            artifacts={ARTIFACT: str(model)},
-            code_paths=[str(code)],
-            pip_requirements=requirements(folder),
-        )
+        with contextlib.redirect_stderr(io.StringIO()):  # it warns of no signature: two kinds of input have none
+            mlflow.pyfunc.save_model(
+                path=str(into),
+                python_model=str(script),
+                artifacts={ARTIFACT: str(model)},
+                code_paths=[str(code)],
+                pip_requirements=requirements(folder),
+            )
 
 
 def requirements(folder: Path) -> list[str]:

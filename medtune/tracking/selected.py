@@ -9,7 +9,7 @@ from medtune.config.sweep import SweepConfig
 from medtune.finalists import Bout, run_finalists
 from medtune.search.folder import SweepFolder
 from medtune.select import select, write_selection
-from medtune.tracking.spool import SWEEP
+from medtune.tracking.spool import SWEEP, Spool
 from medtune.tracking.tracker import Tracker
 
 
@@ -20,31 +20,37 @@ def select_tracked(
     chosen = select(folder, config, say)
     with Tracker(folder, config) as tracker:
         if finalists:
-            chosen = replace(chosen, finalists=_finalists(tracker, chosen.best[:finalists], seeds, say))
+            on_epoch = _Finalists(tracker.spool, tracker.tags, config.search.metric, say)
+            try:
+                found = run_finalists(folder, config, chosen.best[:finalists], seeds, on_epoch)
+            finally:
+                on_epoch.end()
+            chosen = replace(chosen, finalists=found)
             write_selection(folder, chosen)
-        found = chosen.as_json()
+        told = chosen.as_json()
         tracker.spool.files(SWEEP, "", ("selection.json",))
-        tracker.spool.tags(SWEEP, {name: found[name] for name in ("winner", "raw", "corrected")})
-    return found
+        tracker.spool.tags(SWEEP, {name: told[name] for name in ("winner", "raw", "corrected")})
+    return told
 
 
-def _finalists(tracker: Tracker, best: list[tuple[int, int]], seeds: int, say: Callable[[str], None]) -> Any:
-    begun: set[str] = set()
+class _Finalists:
+    """Each training of a finalist as a run of its own, and a line an epoch for people."""
 
-    def on_epoch(bout: Bout, record: Mapping[str, Any]) -> None:
+    def __init__(self, spool: Spool, tags: Mapping[str, Any], metric: str, say: Callable[[str], None]) -> None:
+        self.spool, self.tags, self.metric, self.say = spool, tags, metric, say
+        self.begun: set[str] = set()
+
+    def __call__(self, bout: Bout, record: Mapping[str, Any]) -> None:
         run = f"finalist-{bout.trial:04d}-{bout.index}"
-        if run not in begun:
-            begun.add(run)
-            tags = {**tracker.tags, "trial": bout.trial, "finalist": bout.index, "state": "running"}
-            tracker.spool.start(run, tags, parent=SWEEP)
+        if run not in self.begun:
+            self.begun.add(run)
+            tags = {**self.tags, "trial": bout.trial, "finalist": bout.index, "state": "running"}
+            self.spool.start(run, tags, parent=SWEEP)
         values = {name: value for name, value in record.items() if name != "epoch"}
-        tracker.spool.metrics(run, record["epoch"], time.time(), values)
-        metric = tracker.config.search.metric
+        self.spool.metrics(run, record["epoch"], time.time(), values)
         where = f"finalist {bout.trial}, seed {bout.index + 1}, epoch {record['epoch']} of {bout.epoch}"
-        say(f"{where}: {metric} {values[metric]:.3f}")
+        self.say(f"{where}: {self.metric} {values[self.metric]:.3f}")
 
-    try:
-        return run_finalists(tracker.folder, tracker.config, best, seeds, on_epoch)
-    finally:
-        for run in sorted(begun):
-            tracker.spool.end(run, "FINISHED", {"state": "finalist"})
+    def end(self) -> None:
+        for run in sorted(self.begun):
+            self.spool.end(run, "FINISHED", {"state": "finalist"})

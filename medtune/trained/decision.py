@@ -35,7 +35,7 @@ class DecisionRule:
         """A class for each case, or its labels joined by ` + `, and `none`. probabilities: (cases, classes)."""
         if self.task == "multilabel":
             called = probabilities >= np.array([self.cuts[label] for label in range(len(self.classes))])
-            return [" + ".join(self.classes[label] for label in np.flatnonzero(row)) or "none" for row in called]
+            return [" + ".join(self.classes[int(label)] for label in np.flatnonzero(row)) or "none" for row in called]
         if self.task == "binary":
             return [self.classes[int(value >= self.cuts[1])] for value in probabilities[:, 1]]
         return [self.classes[int(index)] for index in probabilities.argmax(axis=1)]

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medtune.config.sweep import SweepConfig
+from medtune.finalists import run_finalists
 from medtune.search.events import Watcher
 from medtune.search.folder import SweepFolder
+from medtune.search.launch import in_this_process
 from medtune.tracking import tracker, ui
 from medtune.tracking.mirror import drain
 from medtune.tracking.spool import Spool
@@ -236,34 +239,77 @@ class TestStatus:
         assert code == 2 and out == "" and "runs holds no sweep" in err
 
 
-def test_retrain_then_test(medtune: Call, finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medtune.tracking.retrained.Tracker", Untracked)
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings in this process, and nobody who empties the spool."""
+    for module in ("retrained", "selected"):
+        monkeypatch.setattr(f"medtune.tracking.{module}.Tracker", Untracked)
+    monkeypatch.setattr("medtune.retraining.train.on_ray", in_this_process)
+
+
+def test_select(medtune: Call, finished: SweepFolder, no_engine: None) -> None:
+    code, out, err = medtune("select", "runs/tiny")
+    assert code == 0 and "is worth 0." in out and "advice   " in out and "next     medtune retrain runs/tiny" in out
+    assert "candidates, 120 cases, 1,000 resamples" in err
+    code, out, _ = medtune("select", "runs/tiny", "--json")
+    told = json.loads(out)
+    assert code == 0 and {"winner", "raw", "corrected", "optimism", "tie"} <= told.keys()
+    assert told["winner"] in told["tie"] and told["optimism"] == pytest.approx(told["raw"] - told["corrected"])
+
+
+def test_select_between_finalists(medtune: Call, finished: SweepFolder, no_engine: None, monkeypatch: Any) -> None:
+    monkeypatch.setattr("medtune.tracking.selected.run_finalists", partial(run_finalists, launch=in_this_process))
+    code, out, err = medtune("select", "runs/tiny", "--finalists", 2, "--seeds", 2)
+    assert code == 0 and out.count("finalist trial ") == 2 and ", seed 2, epoch 1 of " in err
+    found = json.loads((finished.path / "selection.json").read_text())
+    first, second = found["finalists"]
+    assert first["mean"] >= second["mean"] and found["winner"] == first["trial"]
+    code, _, err = medtune("retrain", "runs/tiny", "--epochs", 1)
+    assert code == 0 and f"trial {first['trial']} up to epoch {first['epoch']}" in err  # what they decided stands
+
+
+def test_retrain_then_test(medtune: Call, finished: SweepFolder, no_engine: None) -> None:
     code, _, err = medtune("test", "runs/tiny")
     assert code == 2 and "`medtune retrain " in err
     code, out, err = medtune("retrain", "runs/tiny", "--epochs", 1)
     assert code == 0 and f"model    {finished.retrained / 'model'}" in out and "next     medtune test runs/tiny" in out
-    assert "model 0, epoch 1 of 1: train/loss " in err
+    assert re.search(r"model, trial \d, epoch 1 of 1: train/loss ", err)
     code, out, _ = medtune("retrain", "runs/tiny", "--epochs", 1, "--seeds", 2, "--json")
     assert code == 0 and [Path(path).name for path in json.loads(out)["models"]] == ["model", "model-1"]
     code, out, _ = medtune("test", "runs/tiny")
-    assert code == 0 and re.search(r"test, 240 cases, look 1, model of trial \d", out)
+    assert code == 0 and re.search(r"test, 240 cases, first look; trial \d up to epoch \d", out)
+    assert ("untuned default: AUROC 0." in out) == (finished.retrained / "default").exists()
     assert re.search(r"AUROC    0\.\d+ \(0\.\d+ to ", out) and "over 2 seeds: mean AUROC " in out
-    code, out, _ = medtune("test", "runs/tiny", "--json")
+    code, out, err = medtune("test", "runs/tiny")
+    assert code == 2 and out == "" and "opened once already" in err and "--again" in err
+    code, out, _ = medtune("test", "runs/tiny", "--again", "--json")
     told = json.loads(out.splitlines()[-1])
     assert code == 0 and told["looks"] == 2 and told["auroc"].keys() == {"value", "low", "high"}
 
 
-def test_test_curves(medtune: Call, finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medtune.tracking.retrained.Tracker", Untracked)
+def test_retrain_another_trial_or_an_ensemble(medtune: Call, finished: SweepFolder, no_engine: None) -> None:
+    code, _, err = medtune("retrain", "runs/tiny", "--trial", 1, "--epochs", 1, "--no-default")
+    assert code == 0 and "trial 1 up to epoch " in err
+    assert not (finished.retrained / "default").exists()
+    code, _, err = medtune("retrain", "runs/tiny", "--ensemble", 2, "--train-on", "train+val")
+    assert code == 0 and "on train+val" in err
+    for wrong in (("--trial", 1, "--ensemble", 2), ("--train-on", "all"), ("--trial", 99)):
+        code, out, err = medtune("retrain", "runs/tiny", *wrong)
+        assert code == 2 and out == ""
+
+
+def test_test_curves(medtune: Call, finished: SweepFolder, no_engine: None) -> None:
     medtune("retrain", "runs/tiny", "--epochs", 2)
     code, out, err = medtune("retrain", "runs/tiny", "--test-curves")
     assert code == 2 and out == "" and len(err.splitlines()) == 1 and "`medtune test " in err
     medtune("test", "runs/tiny")
-    code, out, err = medtune("retrain", "runs/tiny", "--test-curves", "--json")
+    code, out, err = medtune("retrain", "runs/tiny", "--test-curves")
+    assert code == 2 and "--again" in err
+    code, out, err = medtune("retrain", "runs/tiny", "--test-curves", "--again", "--json")
     told = json.loads(out)
     assert code == 0 and (told["epochs"], told["looks"]) == (2, 2) and "epoch 2 of 2: train/auroc " in err
     assert Path(told["curves"]).exists() and Path(told["picture"]).exists()
-    code, out, _ = medtune("retrain", "runs/tiny", "--test-curves")
+    code, out, _ = medtune("retrain", "runs/tiny", "--test-curves", "--again")
     assert code == 0 and f"picture  {finished.retrained / 'curves.png'}" in out and "look 3 at the test" in out
     code, _, err = medtune("retrain", "runs/tiny", "--test-curves", "--seeds", 2)
     assert code == 2 and "--test-curves trains what was" in err
@@ -289,7 +335,7 @@ def test_evaluate_and_report(medtune: Call, finished: SweepFolder, monkeypatch: 
     assert code == 0 and Path(told["html"]).exists() and Path(told["markdown"]).exists()
 
 
-@pytest.mark.parametrize("verb", ["resume", "retrain", "test", "evaluate", "report"])
+@pytest.mark.parametrize("verb", ["resume", "select", "retrain", "test", "evaluate", "report"])
 def test_a_folder_in_use_is_refused(verb: str, medtune: Call, finished: SweepFolder) -> None:
     finished.lock()
     code, _, err = medtune(verb, "runs/tiny")
@@ -359,20 +405,3 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
 
     print_json({"a": float("nan"), "b": [float("nan"), {"c": float("nan")}], "d": 1.5})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, {"c": None}], "d": 1.5}
-
-
-def test_predict(medtune: Call, finished: SweepFolder, make_pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medtune.tracking.retrained.Tracker", Untracked)
-    medtune("retrain", "runs/tiny", "--epochs", 1)
-    pictures, model = make_pictures({"a": 2, "b": 1}), finished.retrained / "model"
-    code, out, _ = medtune("predict", model, pictures)
-    head, *lines = out.splitlines()
-    assert code == 0 and head.startswith("file,") and head.endswith(",decision") and len(lines) == 3
-    (pictures / "a" / "0.png").write_bytes(b"")
-    code, out, err = medtune("predict", model, pictures, "--json")
-    assert code == 1 and [Path(json.loads(line)["file"]).name for line in out.splitlines()] == ["1.png", "0.png"]
-    assert "0.png: " in err and err.endswith("1 of 3 files could not be read; the others were answered\n")
-    code, _, _ = medtune("predict", model, pictures / "b", "--out", "answers.csv")
-    assert code == 0 and len(Path("answers.csv").read_text().splitlines()) == 2
-    code, out, err = medtune("predict", pictures, pictures)
-    assert code == 2 and out == "" and "holds no model" in err

@@ -16,6 +16,7 @@ from medtune.figures.importance import importance_figure
 from medtune.figures.parallel import parallel_figure
 from medtune.figures.pareto import pareto_figure, pareto_front
 from medtune.figures.rungs import rungs_figure
+from medtune.figures.selection import selection_figure
 from medtune.figures.slices import slices_figure
 from medtune.figures.sweeps import BEST, STATES, placed, value_limits, within
 from medtune.frames import load_sweep
@@ -294,3 +295,28 @@ class TestOverview:
 
     def test_best_is_the_orange_of_the_house(self) -> None:
         assert sweeps.COLOURS[1] == BEST
+
+
+class TestTheSelection:
+    def draw(self, path: Path, trials: int, corrected: float = 0.8) -> bytes:
+        generator = np.random.default_rng(trials)
+        values = generator.uniform(0.6, 0.95, trials)
+        ends = np.stack([values - 0.05, values + 0.04], axis=1)
+        wins, tied = np.full(trials, 1 / max(trials, 1)), values > 0.8
+        selection_figure(list(range(trials)), values, ends, wins, tied, corrected, "val/auroc", path)
+        return path.read_bytes()
+
+    @pytest.mark.parametrize(("trials", "height"), [(0, 204), (1, 204), (12, 474), (40, 690)])
+    def test_it_has_a_row_for_each_of_the_first_trials(self, tmp_path: Path, trials: int, height: int) -> None:
+        self.draw(tmp_path / "selection.png", trials)
+        assert Image.open(tmp_path / "selection.png").size == (700, height)
+
+    def test_the_same_numbers_are_the_same_picture_and_others_are_not(self, tmp_path: Path) -> None:
+        first, again = (self.draw(tmp_path / name, 5) for name in ("one.png", "two.png"))
+        assert first == again != self.draw(tmp_path / "three.png", 5, corrected=0.7)
+
+    def test_what_is_undefined_is_left_out(self, tmp_path: Path) -> None:
+        nothing = np.full((3, 2), np.nan)
+        path = tmp_path / "undefined.png"
+        selection_figure([1, 2, 3], nothing[:, 0], nothing, np.zeros(3), np.ones(3, bool), np.nan, "val/auroc", path)
+        assert path.exists()

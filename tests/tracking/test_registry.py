@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -538,7 +538,8 @@ def running(command: list[str], port: int, ready: str, **options: Any) -> Iterat
                     time.sleep(0.5)
             yield
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
             server.wait(60)
 
 
@@ -560,7 +561,8 @@ def test_it_is_served_over_http(registered: Registered, promoted: tuple[str, Pat
     (tmp_path / "picture.png").write_bytes(png(image))
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", address, "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": registered.uri}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn by its name
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": registered.uri, "PATH": path}
     expected = Predictor(model).model
     assert expected.size == 28
     with running(command, port, "/ping", env=environment, cwd=tmp_path):

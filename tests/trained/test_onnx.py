@@ -40,8 +40,12 @@ def test_one_model_at_any_number_of_images(model_once: Path, tmp_path: Path) -> 
         np.testing.assert_allclose(said, asked(model_once, images(count)), atol=1e-5)
 
 
-def test_an_ensemble_in_colour_is_one_graph(make_model: MakeModel, tmp_path: Path) -> None:
+def test_an_ensemble_in_colour_with_steps_is_one_graph(make_model: MakeModel, tmp_path: Path) -> None:
     folder = make_model("multilabel", ("smallcnn", "smallcnn", "smallcnn"), 3)
+    description = json.loads((folder / "model.json").read_text())
+    steps = Isotonic(((0.1, 0.49, 0.5, 0.9),) * 3, ((0.05, 0.3, 0.6, 0.8),) * 3)
+    description["decided"]["calibrator"] = steps.as_json()
+    (folder / "model.json").write_text(json.dumps(description))
     exported = export(TrainedModel.load(folder), tmp_path / "model.onnx")
     np.testing.assert_allclose(run_graph(exported.path, images(9, 3)), asked(folder, images(9, 3)), atol=1e-5)
     told = {one.key: one.value for one in onnx.load(exported.path).metadata_props}
@@ -92,6 +96,7 @@ def test_without_the_packages_it_says_what_to_install(
         export(TrainedModel.load(model_once), tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 def test_what_was_asked_in_bfloat16_is_exported_in_float32(model_once: Path, tmp_path: Path) -> None:
     model = TrainedModel.load(model_once)
     model.members = [replace(one, precision="bfloat16") for one in model.members]
