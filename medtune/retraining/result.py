@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from medtune.config.sweep import SweepConfig
-from medtune.data.batches import join, to_device
+from medtune.data.batches import DeviceSplit, join, to_device
 from medtune.data.catalogue import describe
-from medtune.data.splits import data_md5, load_search_splits
+from medtune.data.splits import Split, data_md5
 from medtune.evaluation.appraisal import Decided, decide
 from medtune.evaluation.calibrators import Uncalibrated
 from medtune.evaluation.ensembles import mean_logits
@@ -22,9 +22,10 @@ from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.worker import Job
 from medtune.trained.card import write_card
 from medtune.trained.model import DESCRIPTION, FORMAT, TrainedModel, write_description, write_weights
-from medtune.trained.outliers import Outliers, fit_outliers, write_outliers
+from medtune.trained.outliers import fit_outliers, write_outliers
 
 MODEL, DEFAULT = "model", "default"  # the folders of what was chosen, and of the untuned default
+UNTUNED = "the untuned default"
 DECIDED_BY = 0  # the seed of the folds in which calibrators are compared
 
 
@@ -37,18 +38,30 @@ class Trained:
     records: Mapping[int, dict[str, Any]]
 
 
-def write_model(path: Path, folder: SweepFolder, config: SweepConfig, plan: Plan, trainings: Sequence[Trained]) -> None:
-    """The model of some trainings into its folder, and what is decided with it. The checkpoints go last."""
+def write_model(
+    path: Path,
+    folder: SweepFolder,
+    config: SweepConfig,
+    plan: Plan,
+    trainings: Sequence[Trained],
+    splits: tuple[Split, Split],
+) -> None:
+    """The model of some trainings into its folder, and what is decided with it. The checkpoints go last. splits: all of
+    train, and validation."""
     members = [member for training in trainings for member in _members(plan, training)]
     names = write_weights(path, [weights for weights, _ in members])
     described = [{"weights": name, **member} for name, (_, member) in zip(names, members, strict=True)]
-    description = {**_description(config, plan), "members": described}
+    chosen = plan.chosen if path.name != DEFAULT else UNTUNED
+    description = {**_description(config, plan), "chosen": chosen, "members": described}
     model = TrainedModel(path, description)
-    decided, outliers = _decided(folder, config, plan, model), _outliers(config, plan, model)
+    train, val = (to_device(split, model.device, config.data.as_rgb) for split in splits)
+    description["decided"] = _decided(folder, plan, model, val).as_json()
+    outliers = (
+        fit_outliers(model, train, val) if plan.train_on == "train" else fit_outliers(model, join(train, val), None)
+    )
     if outliers is not None:
         write_outliers(model, outliers)
         description["outliers"] = outliers.as_json()
-    description["decided"] = decided.as_json()
     write_card(path, model=description)
     write_description(path, description)
     for training in trainings:
@@ -103,31 +116,23 @@ def _description(config: SweepConfig, plan: Plan) -> dict[str, Any]:
         "data_channels": info.channels,
         "size": config.data.side,
         "sweep": config.sweep,
-        "chosen": plan.chosen,
         "train_on": plan.train_on,
         "versions": versions(),
         "git_commit": git_commit(),
     }
 
 
-def _decided(folder: SweepFolder, config: SweepConfig, plan: Plan, model: TrainedModel) -> Decided:
+def _decided(folder: SweepFolder, plan: Plan, model: TrainedModel, val: DeviceSplit) -> Decided:
     """Calibrator and thresholds for other cases: from what the model says of validation or, where it was trained on
     that, from what its trials said."""
     if plan.train_on == "train":
-        val = load_search_splits(config.data)[1]
-        logits, labels = model.logits(to_device(val, model.device, config.data.as_rgb)), val.labels
+        logits, labels = model.logits(val), val.labels.cpu().numpy()
     else:
         found = _said_by_the_trials(folder, model)
         if found is None:
             return Decided(Uncalibrated(), [])
         logits, labels = found
     return decide(logits, labels.astype(np.int64), model.task, np.random.default_rng(DECIDED_BY))[0]
-
-
-def _outliers(config: SweepConfig, plan: Plan, model: TrainedModel) -> Outliers | None:
-    """What is far from the cases that the model was trained on."""
-    train, val = (to_device(split, model.device, config.data.as_rgb) for split in load_search_splits(config.data))
-    return fit_outliers(model, train, val) if plan.train_on == "train" else fit_outliers(model, join(train, val), None)
 
 
 def _said_by_the_trials(folder: SweepFolder, model: TrainedModel) -> tuple[np.ndarray, np.ndarray] | None:

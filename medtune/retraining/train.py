@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medtune.config.sweep import SweepConfig
+from medtune.data.splits import load_search_splits
 from medtune.files import write_whole
 from medtune.retraining.plan import Part, Plan, plan_as_json
 from medtune.retraining.result import DEFAULT, MODEL, Trained, write_model
@@ -58,13 +59,14 @@ def retrain(
         launch = launch or (in_this_process if alone else on_ray)
         batch = launch(config, partial(_all_of_train, config), partial(_batch, config, plan, pieces, on_epoch))
         batch.check(lambda job: f"{pieces[job].model}, trial {pieces[job].part.trial}")
+        splits = load_search_splits(config.data)
         for model in dict.fromkeys(piece.model for piece in pieces):
             trained = [
                 Trained(piece.part, batch.jobs[job], batch.records[job])
                 for job, piece in enumerate(pieces)
                 if piece.model == model
             ]
-            write_model(folder.retrained / model, folder, config, plan, trained)
+            write_model(folder.retrained / model, folder, config, plan, trained, splits)
     return [folder.retrained / name for name in _models(plan)]
 
 

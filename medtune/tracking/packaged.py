@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import os
-import re
 import shutil
 import tempfile
 from importlib.metadata import version
@@ -17,7 +16,8 @@ from medtune.trained.model import DESCRIPTION, read_description
 
 SCRIPT = Path(__file__).with_name("served.py")
 ARTIFACT = "model"  # the folder of the trained model among the artifacts
-BESIDE = ("outliers.safetensors", "MODEL_CARD.md")  # the weights, where they are there
+CARD = "MODEL_CARD.md"
+BESIDE = ("outliers.safetensors", CARD)  # the weights, where they are there
 ROOMS = ("config", "data", "evaluation", "inspection", "models", "trained", "training")
 MODULES = ("__init__.py", "files.py", "task.py")
 NEEDED = ("mlflow", "numpy", "pillow", "pydantic", "safetensors", "scipy", "torch", "torchvision")
@@ -56,11 +56,6 @@ def requirements(folder: Path) -> list[str]:
     names = [member["config"]["model"]["name"] for member in read_description(folder)["members"]]
     needed = (*NEEDED, *(["timm"] if any(name.startswith(TIMM) for name in names) else []))
     return [f"{name}=={version(name).partition('+')[0]}" for name in sorted(needed)]
-
-
-def registered_name(dataset: str) -> str:
-    """Under which the models of a data set are registered. MLflow takes no slash and no colon."""
-    return f"medtune-{re.sub(r'[^0-9A-Za-z._-]+', '-', dataset)}"
 
 
 def version_tags(folder: Path, sweep_id: str) -> dict[str, Any]:

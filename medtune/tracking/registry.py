@@ -46,6 +46,7 @@ def promote(client: Any, folder: SweepFolder, event: Mapping[str, Any]) -> None:
         found = _version(client, name, tags)
         if found is None:
             raise LeftOut("it is not registered")
+        _renew_card(client, folder.path / event["folder"], found.run_id, tags["model"])
         tested = _tested(event)
         for key, value in tested.items():
             client.set_model_version_tag(name, found.version, key, value)
@@ -198,7 +199,7 @@ def _make_version(client: Any, path: Path, run_id: str, name: str, tags: Mapping
 
     if not _holds(path, tags["model"]):
         raise LeftOut(f"{path} no longer holds this model")
-    into = f"registered/{tags['model'][:12]}"
+    into = _place(tags["model"])
     with tempfile.TemporaryDirectory(prefix="medtune-") as scratch:
         save_pyfunc(path, Path(scratch))
         client.log_artifacts(run_id, scratch, into)
@@ -210,6 +211,19 @@ def _make_version(client: Any, path: Path, run_id: str, name: str, tags: Mapping
     source = f"{client.get_run(run_id).info.artifact_uri}/{into}"
     texts = {f"medtune.{key}": str(value) for key, value in {**tags, "state": "registered"}.items()}
     return client.create_model_version(name, source, run_id, tags=texts)
+
+
+def _place(model: str) -> str:
+    """Among the artifacts of a run, which may train another model later. model: its digest."""
+    return f"registered/{model[:12]}"
+
+
+def _renew_card(client: Any, path: Path, run_id: str, model: str) -> None:
+    """After a test the card has its numbers."""
+    from medtune.tracking.packaged import ARTIFACT, CARD
+
+    if (path / CARD).exists() and _holds(path, model):
+        client.log_artifact(run_id, str(path / CARD), f"{_place(model)}/artifacts/{ARTIFACT}")
 
 
 def _tested(event: Mapping[str, Any]) -> dict[str, str]:

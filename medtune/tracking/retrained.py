@@ -14,10 +14,11 @@ from medtune.retraining.train import Piece, retrain
 from medtune.search.folder import SweepFolder
 from medtune.search.launch import Launch
 from medtune.search.run import DEFAULT_TRIAL
-from medtune.tracking.packaged import registered_name, version_tags
+from medtune.tracking.packaged import version_tags
 from medtune.tracking.registry import forget_told, in_words, told_of
 from medtune.tracking.spool import SWEEP
 from medtune.tracking.tracker import Tracker
+from medtune.trained.card import registered_name
 from medtune.unseal import unseal
 
 FILES = ("model.json", "MODEL_CARD.md", "outliers.safetensors")
@@ -93,7 +94,8 @@ def test_tracked(folder: SweepFolder, config: SweepConfig, again: bool, promote:
         path = retrained_models(folder)[0]
         name, tags = _register(tracker, folder, path)
         numbers = {"auroc": result["auroc"], "looks": result["looks"]}
-        tracker.spool.promote(run_of(path.name), name, tags, numbers, promote)
+        where = str(path.relative_to(folder.path))
+        tracker.spool.promote(run_of(path.name), where, name, tags, numbers, promote)
     return {**result, "registry": told_of(folder, tracker.reached)}
 
 

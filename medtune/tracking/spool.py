@@ -51,10 +51,13 @@ class Spool:
         """The model in a folder of the sweep becomes a version in the registry, with its tags; see `version_tags`."""
         self._write({"do": "register", "run": run, "folder": folder, "name": name, "tags": tags})
 
-    def promote(self, run: str, name: str, tags: dict[str, Any], tested: dict[str, Any], force: bool) -> None:
+    def promote(
+        self, run: str, folder: str, name: str, tags: dict[str, Any], tested: dict[str, Any], force: bool
+    ) -> None:
         """A registered model was tested. tested: its `auroc` on the test, with both ends of the interval, and `looks`.
         force: it becomes the champion whatever the other one's numbers are."""
-        self._write({"do": "promote", "run": run, "name": name, "tags": tags, **tested, "force": force})
+        event = {"do": "promote", "run": run, "folder": folder, "name": name, "tags": tags}
+        self._write({**event, **tested, "force": force})
 
     def end(self, run: str, status: str, tags: dict[str, Any]) -> None:
         """A run ends."""

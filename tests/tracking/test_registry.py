@@ -33,11 +33,12 @@ from medtune.search.folder import SweepFolder
 from medtune.search.record import RecordError
 from medtune.tracking import retrained
 from medtune.tracking.mirror import Mirror, drain
-from medtune.tracking.packaged import model_digest, registered_name, requirements, save_pyfunc, version_tags
+from medtune.tracking.packaged import model_digest, requirements, save_pyfunc, version_tags
 from medtune.tracking.registry import fetch_model, in_words, may_be_champion, told_of
 from medtune.tracking.server import tracking_uri
 from medtune.tracking.spool import SWEEP, Spool
 from medtune.tracking.tracker import Tracker
+from medtune.trained.card import registered_name
 from medtune.trained.model import FORMAT, write_description, write_weights
 from medtune.trained.pictures import Predictor
 
@@ -249,7 +250,7 @@ class Registered:
     def promote(self, folder: SweepFolder, name: str, low: Any, value: Any, high: Any, force: bool = False) -> None:
         tags = version_tags(folder.path / "retrain" / "model", folder.sweep_id)
         tested = {"auroc": {"value": value, "low": low, "high": high}, "looks": 1}
-        Spool(folder.tracking / "spool.jsonl").promote("retrain-0", name, tags, tested, force)
+        Spool(folder.tracking / "spool.jsonl").promote("retrain-0", "retrain/model", name, tags, tested, force)
 
     def versions(self, name: str) -> list[Any]:
         found = self.client.search_model_versions(f"name = '{name}'")
@@ -487,8 +488,13 @@ class TestFetching:
         images = drawn(2, 28, 28)
         expected = Predictor(folder.path / "retrain" / "model").probabilities(images)
         np.testing.assert_array_equal(Predictor(path).probabilities(images), expected)
+        assert not (path / "MODEL_CARD.md").exists()
+        (folder.path / "retrain" / "model" / "MODEL_CARD.md").write_text("Tested.")
+        registered.promote(folder, name, 0.8, 0.9, 0.95)
+        assert drain(folder)
         (path / "model.safetensors").write_bytes(b"damaged")
         assert model_digest(fetch_model(f"models:/{name}@champion", registered.uri)) == path.name
+        assert (path / "MODEL_CARD.md").read_text() == "Tested."
 
     @pytest.mark.parametrize("address", ["models:/a", "models:/a@", "models:/a/champion", "runs:/0/model", "models:/"])
     def test_an_address_that_is_none(self, address: str) -> None:

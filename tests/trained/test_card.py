@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from medtune.data import DataError
-from medtune.trained.card import registered_name, write_card
+from medtune.trained.card import write_card
 from medtune.trained.model import read_description
 
 
@@ -120,9 +120,3 @@ def test_of_an_ensemble_every_member_has_its_share(make_model: Any) -> None:
 def test_where_there_is_no_model_there_is_no_card(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no model"):
         write_card(tmp_path)
-
-
-def test_the_name_is_the_registrys() -> None:
-    packaged = pytest.importorskip("medtune.tracking.packaged")
-    for name in ("breastmnist", "my pictures: 2/3", "a.b_c-d"):
-        assert registered_name(name) == packaged.registered_name(name)
