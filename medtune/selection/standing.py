@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtune.evaluation.front import pareto_front
 from medtune.evaluation.intervals import Interval, accuracy_interval, auroc_interval, normal_quantile
-from medtune.figures.pareto import pareto_front
 from medtune.selection.candidates import Candidates, Draws
 from medtune.selection.corrected import around
 from medtune.selection.scores import Weights, resampled_values

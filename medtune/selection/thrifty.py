@@ -14,7 +14,7 @@ def thrifty(candidates: Candidates, draws: Draws, costs: Mapping[int, float], er
     its difference to it, paired over the resamples.
 
     One standard error is the rule of Breiman et al. 1984 for a path of ever simpler models, where neighbours are
-    alike. Of unrelated trials it takes one that is truly worse: by .009 on 78 cases, and by .014 where cheap ones tend
+    alike. Of unrelated trials it takes one that is truly worse: by .009 on 78 cases, and by .015 where cheap ones tend
     to be worse (docs/selection.md). A quarter of one costs less than .003 in all that was simulated: such a trial is as
     good or better in two of five resamples.
 

@@ -18,8 +18,8 @@ def tie_set(candidates: Candidates, draws: Draws, level: float = 0.95) -> NDArra
     confidence set of Hansen, Lunde & Nason 2011, and without its eliminations, which the level is not guaranteed
     for on few cases). Where no resample is defined, all of them.
 
-    Of equal trials each was held in .95 to .96 of simulated sweeps, one of a single epoch among longer ones in .94 to
-    .96, and one that is truly the best in all but one of hundreds.
+    Of equal trials each was held in .94 to .97 of simulated sweeps, one of a single epoch among longer ones in .94 to
+    .96, and a single one that is truly the best in all of 1,400 (docs/selection.md).
     """
     level += _KEPT_BACK * (1 - level)
     trials, score, drawn = _of_trials(candidates, draws)

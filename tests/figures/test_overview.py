@@ -10,11 +10,12 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
+from medtune.evaluation.front import pareto_front
 from medtune.figures import history, importance, parallel, pareto, rungs, slices, sweeps
 from medtune.figures.history import history_figure
 from medtune.figures.importance import importance_figure
 from medtune.figures.parallel import parallel_figure
-from medtune.figures.pareto import pareto_figure, pareto_front
+from medtune.figures.pareto import pareto_figure
 from medtune.figures.rungs import rungs_figure
 from medtune.figures.selection import selection_figure
 from medtune.figures.slices import slices_figure

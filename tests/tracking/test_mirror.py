@@ -278,7 +278,8 @@ def test_retrained_models_and_test_numbers_are_runs_of_their_own(
     config, said = spooled.config(), []
     plan = plan_retrain(spooled, config, one_trial(spooled, config, 0), 2, 1)
     retrained.retrain_tracked(spooled, config, plan, said.append, in_this_process)
-    assert len(said) == 2 and "model-1, trial 0, epoch 1 of 1: " in said[1]
+    assert len(said) == 3 and "model-1, trial 0, epoch 1 of 1: " in said[1]
+    assert said[2] == "registry: models:/medtune-phantom-binary/1 is registered"
     result = retrained.test_tracked(spooled, config, again=False)
     found = runs(spooled)
     assert set(found) == {"sweep", "trial-0000", "retrain-0", "retrain-1"}
@@ -287,7 +288,8 @@ def test_retrained_models_and_test_numbers_are_runs_of_their_own(
         assert run.data.metrics["test/auroc"] == result["seeds"]["auroc"]["each"][index]
         assert run.info.status == "FINISHED" and run.data.tags["medtune.looks"] == "1"
         assert run.data.tags["mlflow.parentRunId"] == found["sweep"].info.run_id
-        assert artifacts(spooled, run) == {"model.safetensors", "model.json", "test.json"}
+        files = {"model.safetensors", "model.json", "outliers.safetensors", "MODEL_CARD.md", "test.json"}
+        assert artifacts(spooled, run) == files | ({"registered"} if index == 0 else set())
     assert "test/auroc" not in found["trial-0000"].data.metrics
 
 

@@ -191,6 +191,7 @@ class TestThePyfunc:
         served, grey = mlflow.pyfunc.load_model(str(tmp_path / "pyfunc")), drawn(2, 28, 28)
         pd.testing.assert_frame_equal(served.predict(grey), served.predict(np.repeat(grey[..., None], 3, axis=3)))
 
+    @pytest.mark.slow
     def test_its_code_imports_nothing_that_is_not_required(self, saved: Path) -> None:
         """In a process of its own: only the rooms that lie beside the model, and none of medtune's other libraries."""
         absent = "cmaes filelock fsspec matplotlib medmnist mlflow optuna pandas platformdirs ray requests rich ruamel"
