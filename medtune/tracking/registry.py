@@ -59,10 +59,12 @@ def promote(client: Any, folder: SweepFolder, event: Mapping[str, Any]) -> None:
 
 def may_be_champion(new: Tags, old: Tags, named: str) -> tuple[bool, str]:
     """Whether a tested version may take the place of another, and why. It may unless its interval on the test lies
-    wholly below the other's value; on other data, or where a number is missing, nothing says so.
+    wholly below the other's value; after a later look, on other data, or where a number is missing, nothing says so.
 
     new, old: the tags of the versions. named: the other one, in words.
     """
+    if int(new.get("medtune.looks", 1)) > 1:
+        return False, "its test had been opened before, so that it could be chosen by it: --promote moves it"
     if "medtune.test_auroc" not in old:
         return False, f"{named} was not tested: --promote moves it"
     if old.get("medtune.data_md5") != new.get("medtune.data_md5"):
@@ -112,9 +114,9 @@ def fetch_model(address: str, uri: str | None = None) -> Path:
     parts = ADDRESS.fullmatch(address)
     if parts is None:
         raise DataError(f"{address}: write models:/NAME@{CHAMPION}, or models:/NAME/3 for the third version")
-    from medtune.tracking.runs import _server
+    from medtune.tracking.runs import known_server
 
-    server = _server(uri)
+    server = known_server(uri)
     import mlflow
     from mlflow.exceptions import MlflowException
 

@@ -18,6 +18,7 @@ from medtune.tracking.packaged import version_tags
 from medtune.tracking.registry import forget_told, in_words, told_of
 from medtune.tracking.spool import SWEEP
 from medtune.tracking.tracker import Tracker
+from medtune.tracking.trainings import Trainings
 from medtune.trained.card import registered_name
 from medtune.unseal import unseal
 
@@ -28,40 +29,29 @@ def retrain_tracked(
     folder: SweepFolder, config: SweepConfig, plan: Plan, say: Callable[[str], None], launch: Launch | None = None
 ) -> list[Path]:
     """Retrains, with a run for each model; each training of an ensemble has one of its own below it."""
-    with Tracker(folder, config) as tracker:
-        begun: set[str] = set()
+    with Tracker(folder, config) as tracker, Trainings(tracker.spool, tracker.tags) as runs:
 
         def begin(model: str) -> None:
-            if model in begun:
-                return
-            begun.add(model)
             trial = DEFAULT_TRIAL if model == DEFAULT else plan.trial
-            tags = {**tracker.tags, "trial": trial, "state": "running", "train_on": plan.train_on}
-            tracker.spool.start(run_of(model), {**tags, "chosen": plan.chosen}, parent=SWEEP)
+            runs.begin(run_of(model), {"trial": trial, "train_on": plan.train_on, "chosen": plan.chosen})
 
         def on_epoch(piece: Piece, record: dict[str, Any]) -> None:
             begin(piece.model)
-            run, values = run_of(piece.model), {name: value for name, value in record.items() if name != "epoch"}
+            run = run_of(piece.model)
             if len(plan.parts) > 1 and piece.model != DEFAULT:
-                run = f"{run}.trial-{piece.part.trial:04d}"
-                if run not in begun:
-                    begun.add(run)
-                    tags = {**tracker.tags, "trial": piece.part.trial, "train_on": plan.train_on}
-                    tracker.spool.start(run, tags, parent=run_of(piece.model))
-            tracker.spool.metrics(run, record["epoch"], time.time(), values)
-            numbers = ", ".join(f"{name} {values[name]:.3f}" for name in _SAID if name in values)
+                run, model = f"{run}.trial-{piece.part.trial:04d}", run
+                runs.begin(run, {"trial": piece.part.trial, "train_on": plan.train_on}, parent=model)
+            runs.epoch(run, record)
+            numbers = ", ".join(f"{name} {record[name]:.3f}" for name in _SAID if name in record)
             say(f"{piece.model}, trial {piece.part.trial}, epoch {record['epoch']} of {piece.last}: {numbers}")
 
         paths = retrain(folder, config, plan, on_epoch, launch)
         default = default_model(folder)
         for path in [*paths, *([default] if default else [])]:
-            begin(path.name)
-            where = str(path.relative_to(folder.path))
+            begin(path.name)  # one that an earlier start has trained
             files = (*FILES, *sorted(file.name for file in path.glob("*.safetensors")))
-            tracker.spool.files(run_of(path.name), where, tuple(dict.fromkeys(files)))
-            tracker.spool.end(run_of(path.name), "FINISHED", {"state": "retrained"})
-        for run in sorted(run for run in begun if ".trial-" in run):
-            tracker.spool.end(run, "FINISHED", {"state": "retrained"})
+            tracker.spool.files(run_of(path.name), str(path.relative_to(folder.path)), tuple(dict.fromkeys(files)))
+        runs.end("retrained")
         _register(tracker, folder, paths[0])
     say(in_words(told_of(folder, tracker.reached)))
     return paths

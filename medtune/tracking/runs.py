@@ -48,10 +48,10 @@ def _located(address: str, server: str | None) -> tuple[str, str]:
         return server or page[1], page[2]
     if run is None:
         raise RecordError(f"{without_password(address)}: write runs:/ID, or the address of the run's page in a browser")
-    return _server(server), run[1]
+    return known_server(server), run[1]
 
 
-def _server(given: str | None) -> str:
+def known_server(given: str | None) -> str:
     """The address of a server; a database is never made by looking for a run in it."""
     known = given or os.environ.get("MLFLOW_TRACKING_URI")
     if known is None:

@@ -96,7 +96,7 @@ def test_a_class_that_validation_lacks_leaves_reasons_and_no_hole(
     assert (
         found["against"]["auroc"]["value"] is None and "no case has class 1" in found["against"]["auroc"]["undefined"]
     )
-    _, markdown = write_report(finished, found, subject.folder)
+    _, markdown = write_report(finished, current_selection(finished, config), found, subject.folder)
     text = markdown.read_text()
     assert "undefined: AUROC is undefined: no case has class 1" in text and " nan" not in text and "None" not in text
 

@@ -411,6 +411,10 @@ class TestTheChampion:
         found = may_be_champion({**TESTED, **new}, {**TESTED, **old}, "version 3")
         assert found[0] is may and why in found[1]
 
+    def test_nor_after_a_look_that_was_not_the_first(self) -> None:
+        found = may_be_champion({**TESTED, "medtune.looks": "2"}, TESTED, "version 3")
+        assert not found[0] and "had been opened before" in found[1] and "--promote" in found[1]
+
     def test_nor_take_the_place_of_one_that_was_not_tested(self) -> None:
         found = may_be_champion(TESTED, {"medtune.data_md5": "a"}, "version 3")
         assert found == (False, "version 3 was not tested: --promote moves it")
