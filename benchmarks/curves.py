@@ -7,6 +7,11 @@ the probability of class 1) with `val_labels` and `test_labels`. Neither part wa
 draws its own configurations and its own validation, stratified; the cases that are left are the truth. ASHA stops
 trials as it does in a sweep with four workers of which some are faster. What other tools return is the complete trial
 with the best value at its best epoch; the differences are to that one, with their standard error over the sweeps.
+
+"reads" is of validation alone, "tests" of the other cases: for the best complete trial and for means of the best what
+they have there; for the winner of all (trial, epoch) pairs, which is what `select` calls the best, the raw value, the
+plain bootstrap bias corrected one, and the corrected score that `select` prints and `selection.json` holds; for bagged,
+greedy and recommended the estimates of `recommend`, out of bag or, where it takes the single winner, that corrected score.
 """
 
 import argparse
@@ -26,8 +31,11 @@ from medtune.config.sweep import Asha, NoPruning, Pruning
 from medtune.evaluation.metrics import auroc
 from medtune.search.pruning import build_pruner
 from medtune.selection.candidates import Candidates, draw
+from medtune.selection.corrected import corrected
 from medtune.selection.ensembles import Ensemble, Member, bagged_votes, single
 from medtune.selection.recommendation import recommend
+from medtune.selection.standing import intervals
+from medtune.selection.tie_set import tie_set
 
 WORKERS = 4
 USUAL = "best complete trial, raw"
@@ -133,9 +141,15 @@ def judge(seed: int, setting: Setting) -> dict[str, tuple[float, float]]:
         votes = bagged_votes(candidates, draws, complete)
         found[name] = votes.goodness(), sweep.tests(votes.ensemble())
         found["trials of bagged"] = len(votes.ensemble().trials), 0.0
-    advice = recommend(candidates, draws, sweep.complete, generator)
+    best = np.array([candidates.goodness.argmax()])
+    [interval] = intervals(candidates, best, draws.resamples.counts)
+    worth = corrected(candidates, draws, tie_set(candidates, draws), interval)
+    winner = sweep.tests(single(candidates))
+    found["winner of all pairs, raw"] = worth.raw, winner
+    found["winner of all pairs, plain BBC"] = float(np.nanmean(draws.out_of_bag)), winner
+    advice = recommend(candidates, draws, worth.value, sweep.complete, generator)
     for kind, option in advice.options.items():
-        name = "single, corrected (BBC)" if kind == "single" else f"{kind}, at most five trials"
+        name = "winner of all pairs, corrected" if kind == "single" else f"{kind}, at most five trials"
         found[name] = option.estimate, sweep.tests(option.ensemble)
     found["recommended"] = advice.options[advice.kind].estimate, sweep.tests(advice.ensemble)
     for kind in advice.options:

@@ -13,8 +13,8 @@ from medtune.data.catalogue import describe
 from medtune.evaluation.metrics import evaluate
 from medtune.figures.curves import CURVES, curves_figure
 from medtune.files import to_json
-from medtune.retraining.plan import Plan, plan_of
-from medtune.retraining.result import MODEL, retrained_models
+from medtune.retraining.plan import MODEL, Plan, plan_of
+from medtune.retraining.result import retrained_models
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.trained.model import read_description

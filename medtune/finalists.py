@@ -1,7 +1,8 @@
 """The best trials trained again on fresh seeds, so that the luck of one training decides nothing."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
@@ -9,8 +10,8 @@ from typing import Any
 
 from medtune.config.default import trial_config
 from medtune.config.sweep import SweepConfig
-from medtune.config.trial import METRICS
-from medtune.files import to_json, whole_lines
+from medtune.files import to_json, whole_lines, write_whole
+from medtune.retraining.plan import without_patience
 from medtune.search.attempts import Attempts
 from medtune.search.folder import SweepFolder
 from medtune.search.jobs import Batch
@@ -33,15 +34,29 @@ class Bout:
 
 @dataclass(frozen=True)
 class Finalist:
-    """values: the metric of each fresh seed at the chosen epoch, in order of the seeds."""
+    """values: the metric of each fresh seed at the chosen epoch, in order of the seeds. failed: why a training did, by
+    the index of its seed; one that fails cannot win."""
 
     trial: int
     epoch: int
     values: Sequence[float]
+    failed: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        """NaN where a training failed."""
+        return math.nan if self.failed else mean(self.values)
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "Finalist":
+        failed = {int(index): why for index, why in told["failed"].items()}
+        return cls(told["trial"], told["epoch"], told["values"], failed)
 
     def as_json(self) -> dict[str, Any]:
         deviation = stdev(self.values) if len(self.values) > 1 else None
-        return {**vars(self), "values": list(self.values), "mean": mean(self.values), "deviation": deviation}
+        average = None if self.failed else self.mean
+        told = {"trial": self.trial, "epoch": self.epoch, "values": list(self.values), "failed": dict(self.failed)}
+        return {**told, "mean": average, "deviation": deviation}
 
 
 OnEpoch = Callable[[Bout, Mapping[str, Any]], None]
@@ -59,31 +74,43 @@ def run_finalists(
     searched on and in the same way. The best mean first; of equals the first candidate.
 
     The epoch is the chosen one and not chosen anew, so that no luck comes in again. What `finalists/results.jsonl` has
-    is not trained again, and what was interrupted goes on from its checkpoint. Raises FolderError, TrainingFailed and
-    KeyboardInterrupt.
+    is not trained again, and what was interrupted goes on from its checkpoint. Raises FolderError, KeyboardInterrupt
+    and, where every finalist failed, TrainingFailed.
     """
     check_data(folder, config)
     wanted = [Bout(trial, epoch, index) for trial, epoch in candidates for index in range(seeds)]
     results = folder.path / "finalists" / "results.jsonl"
     bouts = [bout for bout in wanted if bout not in _known(results)]
+    failed: dict[Bout, str] = {}
     if bouts:
         batch = launch(config, partial(load_search_data, config), partial(_batch, folder, config, bouts, on_epoch))
         _write(results, bouts, batch)
-        batch.check(lambda job: f"finalist {bouts[job].trial}, seed {bouts[job].index}")
-    known, metric = _known(results), config.search.metric
+        if len(batch.failed) == len(bouts) or not batch.finished:
+            batch.check(lambda job: f"finalist {bouts[job].trial}, seed {bouts[job].index + 1}")
+        failed = {bouts[job]: why for job, why in batch.failed.items()}
+    known = _known(results)
     finalists = [
-        Finalist(trial, epoch, [known[Bout(trial, epoch, index)][metric] for index in range(seeds)])
+        Finalist(
+            trial,
+            epoch,
+            [known[bout][config.search.metric] for bout in wanted if _of(bout, trial, epoch) and bout in known],
+            {bout.index: why for bout, why in failed.items() if _of(bout, trial, epoch)},
+        )
         for trial, epoch in candidates
     ]
-    sign = 1 if METRICS[metric] == "max" else -1
-    return sorted(finalists, key=lambda finalist: -sign * mean(finalist.values))
+    sign = 1 if config.direction == "max" else -1
+    return sorted(finalists, key=lambda one: (math.isnan(one.mean), -sign * one.mean if one.mean == one.mean else 0.0))
+
+
+def _of(bout: Bout, trial: int, epoch: int) -> bool:
+    return (bout.trial, bout.epoch) == (trial, epoch)
 
 
 def _batch(folder: SweepFolder, config: SweepConfig, bouts: Sequence[Bout], on_epoch: OnEpoch, share: Share) -> Batch:
     make_job, ledger = JobMaker(config, share), Ledger(folder.ledger, folder.sweep_id, config)
 
     def job(number: int, bout: Bout) -> Job:
-        trial = trial_config(config.trial, ledger.point(bout.trial)).model_dump(mode="json")
+        trial = without_patience(trial_config(config.trial, ledger.point(bout.trial))).model_dump(mode="json")
         storage = folder.storage(config.cluster.storage, f"finalists/{bout.trial:04d}-{bout.epoch}-{bout.index}")
         seed = trial_seed(config.seed, FINALISTS + bout.index)
         return replace(make_job(number, trial, storage), seed=seed, stop=bout.epoch)
@@ -97,10 +124,9 @@ def _batch(folder: SweepFolder, config: SweepConfig, bouts: Sequence[Bout], on_e
 def _write(path: Path, bouts: Sequence[Bout], batch: Batch) -> None:
     """What has ended, and then its checkpoints may go."""
     path.parent.mkdir(exist_ok=True)
-    with path.open("a") as file:
-        for job in sorted(batch.done):
-            last = batch.records[job][max(batch.records[job])]
-            file.write(to_json({**vars(bouts[job]), **{k: v for k, v in last.items() if k != "epoch"}}) + "\n")
+    lines = [{**line, **vars(bout)} for bout, line in _known(path).items()]
+    lines += [{**batch.records[job][bouts[job].epoch], **vars(bouts[job])} for job in sorted(batch.done)]
+    write_whole(path, "".join(to_json(line) + "\n" for line in lines).encode())
     for job in batch.done:
         Attempts(batch.jobs[job].storage).clear()
 

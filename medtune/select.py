@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ SEED = 0
 
 NOT_BUILT = {"dropout": 0.0, "weights": None, "finetune": "all", "backbone_lr": 1.0}  # changes no layer
 
-Cost = Literal["parameters", "seconds"]
+Cost = Literal["parameters", "seconds an epoch"]
 Say = Callable[[str], None]
 
 
@@ -47,7 +48,8 @@ class Chosen:
     @property
     def best(self) -> list[tuple[int, int]]:
         """Each trial that may be chosen at its best epoch, the best first."""
-        return [(standing.trial, standing.epoch) for standing in self.selection.standings if not standing.broken]
+        eligible = set(self.selection.eligible.trials.tolist())
+        return [(one.trial, one.epoch) for one in self.selection.standings if one.trial in eligible]
 
     def as_json(self) -> dict[str, Any]:
         found = self.selection.as_json()
@@ -66,22 +68,27 @@ class Chosen:
 
 
 def select(folder: SweepFolder, config: SweepConfig, say: Say = lambda text: None) -> Chosen:
-    """Chooses, and writes `selection.json`. Raises FolderError where no trial has left predictions yet, or where the
-    metric is undefined on the cases."""
+    """Chooses, and writes nothing. Raises FolderError where no trial has left predictions yet, or where the metric is
+    undefined on the cases."""
     entries = _entries(folder, config)
     candidates, left_out = candidates_of(folder, config, entries)
     say(f"{len(candidates):,} candidates, {candidates.logits.shape[1]:,} cases, {RESAMPLES:,} resamples")
     cost, costs = _costs(folder, config, set(candidates.trials.tolist()))
-    try:
-        selection = choose(candidates, RESAMPLES, SEED, costs, config.search.constraints)
-    except ValueError as error:
-        raise FolderError(f"{folder.path}: nothing can be chosen, because {error}") from error
+    selection = _choose(folder, config, candidates, costs)
     say("ensembles")
     complete = {entry.number for entry in entries if entry.state == "complete"}
-    recommendation = recommend(selection.eligible, selection.draws, complete, np.random.default_rng(SEED))
-    chosen = Chosen(selection, recommendation, cost, _ended(entries), left_out)
-    write_selection(folder, chosen)
-    return chosen
+    worth, generator = selection.corrected.value, np.random.default_rng(SEED)
+    recommendation = recommend(selection.eligible, selection.draws, worth, complete, generator)
+    return Chosen(selection, recommendation, cost, _ended(entries), left_out)
+
+
+def _choose(
+    folder: SweepFolder, config: SweepConfig, candidates: Candidates, costs: Mapping[int, float] | None = None
+) -> Selection:
+    try:
+        return choose(candidates, RESAMPLES, SEED, costs, config.search.constraints)
+    except ValueError as error:
+        raise FolderError(f"{folder.path}: nothing can be chosen, because {error}") from error
 
 
 def write_selection(folder: SweepFolder, chosen: Chosen) -> None:
@@ -91,12 +98,24 @@ def write_selection(folder: SweepFolder, chosen: Chosen) -> None:
 
 def current_selection(folder: SweepFolder, config: SweepConfig, say: Say = lambda text: None) -> dict[str, Any]:
     """What `selection.json` holds, chosen anew where trials have ended since, or where nothing has been chosen yet."""
+    if saved := saved_selection(folder, config):
+        return saved
+    chosen = select(folder, config, say)
+    write_selection(folder, chosen)
+    return chosen.as_json()
+
+
+def saved_selection(folder: SweepFolder, config: SweepConfig) -> dict[str, Any] | None:
+    """What `selection.json` holds, unless there is none, or trials have ended since."""
     path = folder.path / "selection.json"
-    if path.exists():
-        saved: dict[str, Any] = json.loads(path.read_text())
-        if saved["ended"] == _ended(_entries(folder, config)):
-            return saved
-    return select(folder, config, say).as_json()
+    saved: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+    return saved if saved and saved["ended"] == _ended(_entries(folder, config)) else None
+
+
+def saved_finalists(folder: SweepFolder, config: SweepConfig) -> list[Finalist]:
+    """Those that have decided already, the best first; none where trials have ended since."""
+    saved = saved_selection(folder, config) or {"finalists": []}
+    return [Finalist.from_json(one) for one in saved["finalists"]]
 
 
 def winner(folder: SweepFolder, config: SweepConfig, say: Say = lambda text: None) -> Ensemble:
@@ -120,7 +139,7 @@ def ensemble(folder: SweepFolder, config: SweepConfig, kind: Kind, most: int) ->
     """Of so many trials at the most, from the candidates and resamples of `select`. Raises FolderError likewise."""
     entries = _entries(folder, config)
     candidates, _ = candidates_of(folder, config, entries)
-    selection = choose(candidates, RESAMPLES, SEED, {}, config.search.constraints)
+    selection = _choose(folder, config, candidates)
     complete = {entry.number for entry in entries if entry.state == "complete"}
     if kind == "greedy":
         return greedy(selection.eligible, np.random.default_rng(SEED), most, complete)
@@ -132,32 +151,35 @@ def candidates_of(
 ) -> tuple[Candidates, dict[int, str]]:
     """Every epoch of every trial that has ended and whose predictions were kept, and the trials that are left out, with
     the reason. Where `search.best_epoch` chooses the epochs by another metric, each trial is there at its best one.
+    Where trials were validated on different cases, those on the same cases as most.
 
     Raises FolderError where there is none.
     """
-    trials, epochs, logits, left_out = [], [], [], {}
-    labels: np.ndarray | None = None
-    for entry in entries:
-        if entry.state in ("failed", "unfinished"):
-            continue
-        kept = folder.predictions(entry.number)
-        if kept is None or not len(kept["epochs"]):
-            left_out[entry.number] = "it has left no predictions"
-        elif labels is not None and not np.array_equal(kept["labels"], labels):
-            left_out[entry.number] = "it was validated on other cases"
-        else:
-            labels = kept["labels"]
-            by_epoch = dict(zip(kept["epochs"].tolist(), kept["logits"], strict=True))
-            if config.epoch_metric != config.search.metric:
-                by_epoch = {epoch: of_epoch for epoch, of_epoch in by_epoch.items() if epoch == entry.best_epoch}
-            finite = {epoch: of_epoch for epoch, of_epoch in by_epoch.items() if np.isfinite(of_epoch).all()}
-            trials += [entry.number] * len(finite)
-            epochs += list(finite)
-            logits += list(finite.values())
-    if labels is None or not trials:
+    ended = [entry for entry in entries if entry.state not in ("failed", "unfinished")]
+    kept = {entry.number: folder.predictions(entry.number) for entry in ended}
+    cases = Counter(found["labels"].tobytes() for found in kept.values() if found is not None and len(found["epochs"]))
+    if not cases:
         raise FolderError(
             f"{folder.path} has no trial that ended with predictions: `medtune resume {folder.path}` goes on with it"
         )
+    ((most, _),) = cases.most_common(1)
+    trials, epochs, logits, left_out = [], [], [], {}
+    for entry in ended:
+        found = kept[entry.number]
+        if found is None or not len(found["epochs"]):
+            left_out[entry.number] = "it has left no predictions"
+        elif found["labels"].tobytes() != most:
+            left_out[entry.number] = "it was validated on other cases than most"
+        else:
+            labels = found["labels"]
+            for epoch, of_epoch in zip(found["epochs"].tolist(), found["logits"], strict=True):
+                at_best = config.epoch_metric == config.search.metric or epoch == entry.best_epoch
+                if at_best and np.isfinite(of_epoch).all():
+                    trials.append(entry.number)
+                    epochs.append(epoch)
+                    logits.append(of_epoch)
+    if not trials:
+        raise FolderError(f"{folder.path}: the predictions of every trial hold values that are no numbers")
     task = describe(config.data).task
     numbers = np.array(trials, np.intp), np.array(epochs, np.intp)
     return Candidates(*numbers, np.stack(logits), labels, task, config.search.metric), left_out
@@ -172,7 +194,7 @@ def _ended(entries: Sequence[Entry]) -> dict[str, int]:
 
 
 def _costs(folder: SweepFolder, config: SweepConfig, trials: set[int]) -> tuple[Cost, dict[int, float]]:
-    """What each trial costs: parameters where the models differ in them, else the seconds of its epochs."""
+    """What each trial costs: parameters where the models differ in them, else seconds an epoch."""
     ledger, info = Ledger(folder.ledger, folder.sweep_id, config), describe(config.data)
     channels = 3 if config.data.as_rgb else info.channels
     points = {number: trial_config(config.trial, ledger.point(number)).model for number in sorted(trials)}
@@ -183,5 +205,5 @@ def _costs(folder: SweepFolder, config: SweepConfig, trials: set[int]) -> tuple[
     }
     if len(set(sizes.values())) > 1:
         return "parameters", {number: float(sizes[build]) for number, build in builds.items()}
-    seconds = {number: sum(record["epoch_seconds"] for record in folder.epochs(number)) for number in sorted(trials)}
-    return "seconds", seconds
+    seconds = {number: [record["epoch_seconds"] for record in folder.epochs(number)] for number in sorted(trials)}
+    return "seconds an epoch", {number: median(each) for number, each in seconds.items() if each}

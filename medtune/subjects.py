@@ -1,7 +1,7 @@
 """What is evaluated: a trial on its validation cases, or a retrained model on the test, once that is open."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from medtune.training.device import autocast, detect_device
 from medtune.unseal import open_sealed
 
 ENSEMBLE = 5  # of the best trials
+LEFT_OUT = "what asks a model is left out"
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,26 @@ class Subject:
 
 
 def subject_of_trial(
-    folder: SweepFolder, config: SweepConfig, number: int | None = None, against: int | None = None
+    folder: SweepFolder,
+    config: SweepConfig,
+    number: int | None = None,
+    against: int | None = None,
+    epoch: int | None = None,
 ) -> Subject:
-    """A trial at its best epoch on validation, or out of fold where it was cross-validated; the best trial unless a
-    number is given. against: another trial, the untuned default unless given. Raises FolderError where a trial that was
-    named is not there or has left no predictions."""
+    """A trial at an epoch, its best one unless it is given, on validation, or out of fold where it was cross-validated;
+    the best trial unless a number is given. against: another trial, the untuned default unless given. Raises
+    FolderError where a trial that was named is not there or has left no predictions."""
     check_data(folder, config)
     ledger = Ledger(folder.ledger, folder.sweep_id, config)
     entries = ledger.entries()
     entry = _chosen_entry(folder, config, entries, number)
+    best_epoch, entry = entry.best_epoch, replace(entry, best_epoch=epoch or entry.best_epoch)
     logits, labels = _predictions(folder, entry)
     settings, info = trial_config(config.trial, ledger.point(entry.number)), describe(config.data)
     split = _cases(config, settings)
     network, without = _network(folder, config, entry.number, settings, split)
+    if entry.best_epoch != best_epoch:
+        network, without = None, f"the weights of trial {entry.number} are those of epoch {best_epoch}: {LEFT_OUT}"
     many = f"{len(labels):,} cases"
     where = f"out of fold, {many} of train and val" if settings.folds else f"validation, {many}"
     return Subject(
@@ -154,10 +162,10 @@ def _network(
 ) -> tuple[Network | None, str]:
     """The trial's model, or why there is none."""
     if settings.folds:
-        return None, f"trial {number} is {settings.folds} models, one for each fold: what asks a model is left out"
+        return None, f"trial {number} is {settings.folds} models, one for each fold: {LEFT_OUT}"
     path = folder.trial(number) / "best" / "model.safetensors"
     if not path.exists():
-        return None, f"the weights of trial {number} were not kept (keep.weights): what asks a model is left out"
+        return None, f"the weights of trial {number} were not kept (keep.weights): {LEFT_OUT}"
     device = detect_device()
     on_device = to_device(split, device, config.data.as_rgb)
     info = describe(config.data)
@@ -213,8 +221,8 @@ def subject_of_test(folder: SweepFolder, config: SweepConfig, again: bool) -> Su
         raise FolderError(
             f"{folder.path} has its test still sealed: `medtune test {folder.path}` opens it, and comes first"
         )
-    looks, splits = open_sealed(folder, config, again)
     model, info = TrainedModel.load(models[0]), describe(config.data)
+    looks, splits = open_sealed(folder, config, again)
     split = to_device(splits["test"], model.device, config.data.as_rgb)
     members = np.stack([_logits_of_test(path) for path in models])
     return Subject(

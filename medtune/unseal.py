@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -22,6 +21,7 @@ from medtune.evaluation.metrics import evaluate, probabilities
 from medtune.evaluation.official import official_name, write_official
 from medtune.evaluation.resampling import auroc_bootstrap
 from medtune.files import write_whole
+from medtune.retraining.plan import DEFAULT
 from medtune.retraining.result import default_model, retrained_models
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
@@ -40,20 +40,22 @@ def unseal(folder: SweepFolder, config: SweepConfig, again: bool = False) -> dic
     The numbers with intervals are those of the first model; `seeds` has every model's, and their mean; `default` what
     the untuned default does, trained the same way, and the first model's numbers less its. again: see `open_sealed`.
     """
-    models, default = retrained_models(folder), default_model(folder)
+    models = [TrainedModel.load(path) for path in retrained_models(folder)]  # what is wrong with them costs no look
+    default = default_model(folder) and TrainedModel.load(folder.retrained / DEFAULT)
     looks, splits = open_sealed(folder, config, again)
-    said = [_Said.of(path, splits, config.data) for path in models]
+    said = [_Said.of(model, splits, config.data) for model in [*models, *([default] if default else [])]]
     measured = [one.measured() for one in said]
     result = {
         **measured[0],
         "looks": looks,
         "label": label_of(looks),
         "cases": len(splits["test"]),
-        "seeds": _over_seeds(measured),
-        "default": None if default is None else _against(said[0], _Said.of(default, splits, config.data)),
+        "seeds": _over_seeds(measured[: len(models)]),
+        "default": _against(said[0], said[-1], measured[-1]) if default else None,
     }
     write_whole(folder.path / "test.json", (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
-    write_card(models[0], result)
+    for one, numbers in zip(said, measured, strict=True):
+        write_card(one.model.folder, {**result, **numbers})
     return result
 
 
@@ -93,8 +95,8 @@ class _Said:
     labels: np.ndarray
 
     @classmethod
-    def of(cls, path: Path, splits: Mapping[SplitName, Split], data: Data) -> "_Said":
-        model, logits = TrainedModel.load(path), {}
+    def of(cls, model: TrainedModel, splits: Mapping[SplitName, Split], data: Data) -> "_Said":
+        path, logits = model.folder, {}
         for name, split in splits.items():
             logits[name] = model.logits(to_device(split, model.device, data.as_rgb))
             shown = probabilities(logits[name], model.task)
@@ -113,10 +115,9 @@ class _Said:
         return {**of_model, **measure_logits(self.logits, self.labels, self.model.task, self.model.decided)}
 
 
-def _against(chosen: _Said, default: _Said) -> dict[str, Any]:
+def _against(chosen: _Said, default: _Said, measured: Mapping[str, Any]) -> dict[str, Any]:
     """The untuned default, and what was chosen less it, on the same cases."""
     pair = chosen.probabilities, default.probabilities, chosen.labels, chosen.model.task
-    measured = default.measured()
     return {
         **{name: measured[name] for name in ("trial", "auroc", "accuracy", "ece")},
         "difference": {"auroc": auroc_difference(*pair).as_json(), "accuracy": accuracy_difference(*pair).as_json()},

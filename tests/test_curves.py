@@ -155,7 +155,9 @@ def test_they_stand_on_the_retrained_run_and_in_tensorboard_where_that_is_on(
     said: list[str] = []
     for _ in range(2):  # a second time overwrites
         curves_tracked(tested, config, said.append, again=True)
-    events = [line.event for line in read_from(tested.tracking / "spool.jsonl", 0)][-5:]
+    events = [line.event for line in read_from(tested.tracking / "spool.jsonl", 0)][-6:]
+    looked = events.pop(3)
+    assert (looked["run"], looked["do"], looked["tags"]) == ("sweep", "tags", {"looks": 3})
     assert [event["run"] for event in events] == ["retrain-0"] * 5
     assert [event["do"] for event in events] == ["metrics"] * 3 + ["files", "end"]
     assert events[-2]["folder"] == "retrain" and events[-1]["tags"] == {"looks": 3}

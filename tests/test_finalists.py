@@ -1,3 +1,4 @@
+import json
 from statistics import mean
 from typing import Any
 
@@ -58,22 +59,45 @@ def test_after_a_kill_it_goes_on_to_the_same_numbers(finished: SweepFolder, fini
     assert run(finished, [(0, 2), (1, 3)], 1) == found
 
 
-def test_one_that_fails_is_named(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_a_kill_cut_short_costs_one_training(finished: SweepFolder) -> None:
+    before = run(finished, [(0, 1), (1, 1)], 1)
+    results = finished.path / "finalists" / "results.jsonl"
+    results.write_text(results.read_text()[:-20])
+    told: list[Bout] = []
+    assert run(finished, [(0, 1), (1, 1), (2, 1)], 1, lambda bout, record: told.append(bout))[:0] == []
+    assert told == [Bout(1, 1, 0), Bout(2, 1, 0)]
+    assert run(finished, [(0, 1), (1, 1)], 1, lambda *_: pytest.fail("trained again")) == before
+
+
+def test_one_that_fails_on_a_seed_cannot_win_and_the_others_decide(
+    finished: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from medtune.search import worker
 
     real = worker._run
 
     def failing(job: Any, *others: Any) -> None:
-        if job.trial == 1:
+        if job.trial == 1:  # the second training: of trial 1, from the second seed
             raise ValueError("no more")
         real(job, *others)
 
     monkeypatch.setattr(worker, "_run", failing)
-    with pytest.raises(
-        TrainingFailed, match=r"finalist 1, seed 0 failed: ValueError: no more .*what has ended is kept"
-    ):
-        run(finished, [(0, 1), (1, 1)], 1)
+    first, last = run(finished, [(1, 1), (0, 1)], 2)
+    assert (first.trial, last.trial) == (0, 1) and not first.failed
+    assert len(last.values) == 1 and "no more" in last.failed[1] and last.as_json()["mean"] is None
+    assert Finalist.from_json(json.loads(json.dumps(last.as_json()))) == last
     monkeypatch.undo()
-    told: list[int] = []
-    run(finished, [(0, 1), (1, 1)], 1, lambda bout, record: told.append(bout.trial))
-    assert told == [1]
+    told: list[Any] = []
+    run(finished, [(0, 1), (1, 1)], 2, lambda bout, record: told.append((bout.trial, bout.index)))
+    assert told == [(1, 1)]
+
+
+def test_where_all_fail_it_says_why(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medtune.search import worker
+
+    def failing(*_: Any) -> None:
+        raise ValueError("no more")
+
+    monkeypatch.setattr(worker, "_run", failing)
+    with pytest.raises(TrainingFailed, match=r"finalist 2, seed 1 failed: ValueError: no more .*has ended is kept"):
+        run(finished, [(2, 1)], 1)

@@ -7,7 +7,16 @@ import pytest
 from medtune import select as selecting
 from medtune.evaluation.metrics import evaluate
 from medtune.search.folder import FolderError, SweepFolder
-from medtune.select import candidates_of, current_selection, ensemble, one_trial, select, winner
+from medtune.select import (
+    candidates_of,
+    current_selection,
+    ensemble,
+    one_trial,
+    saved_finalists,
+    select,
+    winner,
+    write_selection,
+)
 
 
 def entries(folder: SweepFolder) -> Any:
@@ -34,6 +43,7 @@ def test_where_epochs_are_chosen_by_another_metric_each_trial_is_there_once(fini
 
 def test_the_choice_is_written_and_is_plain_json(finished: SweepFolder) -> None:
     chosen = select(finished, finished.config())
+    write_selection(finished, chosen)
     text = (finished.path / "selection.json").read_text()
     found = json.loads(text, parse_constant=pytest.fail)
     assert found == json.loads(json.dumps(chosen.as_json()))
@@ -58,6 +68,7 @@ def test_it_is_made_anew_only_when_more_trials_have_ended(
     found = current_selection(finished, config)
     with monkeypatch.context() as patch:
         patch.setattr(selecting, "select", lambda *_: pytest.fail("chosen anew"))
+        assert not saved_finalists(finished, config)
         assert current_selection(finished, config) == json.loads(json.dumps(found))
     finished.write_config(config.model_copy(update={"search": config.search.model_copy(update={"trials": 6})}))
     tiny.run(tiny.open(finished))
@@ -91,6 +102,23 @@ def test_a_trial_that_diverged_in_an_epoch_is_there_with_the_others(finished: Sw
     finished.write_predictions(1, kept)
     candidates, _ = candidates_of(finished, finished.config(), entries(finished))
     assert 1 not in candidates.epochs[candidates.trials == 1]
+
+
+def test_those_on_the_same_cases_as_most_are_compared(finished: SweepFolder) -> None:
+    kept = finished.predictions(0)
+    finished.write_predictions(0, {**kept, "logits": kept["logits"][:, :50], "labels": kept["labels"][:50]})
+    found = select(finished, finished.config()).as_json()
+    assert found["left_out"] == {0: "it was validated on other cases than most"} and len(found["trials"]) == 4
+
+
+def test_where_nothing_keeps_the_constraints_the_least_broken_are_finalists(finished: SweepFolder) -> None:
+    config = finished.config()
+    limits = {"val/ece": {"max": 0.0}}
+    chosen = select(
+        finished, config.model_copy(update={"search": config.search.model_copy(update={"constraints": limits})})
+    )
+    assert chosen.best and chosen.best[0] == (chosen.selection.trial, chosen.selection.epoch)
+    assert chosen.as_json()["note"]
 
 
 def test_constraints_decide_who_may_win(finished: SweepFolder) -> None:

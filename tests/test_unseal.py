@@ -13,6 +13,7 @@ from medtune.evaluation.comparison import auroc_difference
 from medtune.evaluation.intervals import auroc_interval
 from medtune.evaluation.metrics import evaluate, probabilities
 from medtune.search.folder import FolderError, SweepFolder
+from medtune.search.ledger import Ledger
 from medtune.unseal import unseal
 
 
@@ -106,6 +107,22 @@ def test_a_look_that_crashed_is_a_look(retrained: SweepFolder, killed_in: Any) -
     with killed_in(unsealing, "load_sealed_test"):
         unseal(retrained, retrained.config())
     assert unseal(retrained, retrained.config(), again=True)["looks"] == 2
+
+
+@pytest.mark.parametrize("lacks", ["model-1/model.json", "default/model.json", "model/model.safetensors"])
+def test_a_retraining_that_is_not_whole_costs_no_look(retrained: SweepFolder, lacks: str) -> None:
+    (retrained.retrained / lacks).unlink()
+    with pytest.raises((FolderError, FileNotFoundError)):
+        unseal(retrained, retrained.config())
+    assert Ledger(retrained.ledger, retrained.sweep_id, retrained.config()).looks == 0
+
+
+def test_every_card_has_its_own_numbers(retrained: SweepFolder) -> None:
+    result = unseal(retrained, retrained.config())
+    for name, value in zip(("model", "model-1"), result["seeds"]["auroc"]["each"], strict=True):
+        assert f"{value:.3f} (" in (retrained.retrained / name / "MODEL_CARD.md").read_text()
+    default = (retrained.retrained / "default" / "MODEL_CARD.md").read_text()
+    assert f"{result['default']['auroc']['value']:.3f} (" in default and "the untuned default of the sweep" in default
 
 
 def test_without_a_model_the_seal_stays(finished: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:

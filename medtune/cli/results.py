@@ -13,7 +13,9 @@ from medtune.cli.model import model_folder
 
 def select(
     folder: Folder,
-    finalists: Annotated[int, typer.Option(min=0, help="so many of the best are trained again, and compared")] = 0,
+    finalists: Annotated[
+        int | None, typer.Option(min=0, help="so many of the best are trained again, and decide; 0: none that did")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="fresh ones for each finalist")] = 3,
     json: Json = False,
 ) -> None:
@@ -47,8 +49,12 @@ def retrain(
     """Train what was chosen on the full train set: the winner, another trial, or an ensemble."""
     from medtune.search.folder import SweepFolder
 
-    if test_curves and (trial, ensemble, seeds, epochs, train_on) != (None,) * 5:
+    if test_curves and (trial, ensemble, seeds, epochs, train_on, greedy, default) != (*(None,) * 5, False, True):
         raise typer.BadParameter("--test-curves trains what was retrained last: leave the other options out")
+    if again and not test_curves:
+        raise typer.BadParameter("--again is for --test-curves: nothing else of a retraining looks at the test")
+    if greedy and ensemble is None:
+        raise typer.BadParameter("--greedy says how an ensemble is chosen: give --ensemble K too")
     if trial is not None and ensemble is not None:
         raise typer.BadParameter("--trial is one model and --ensemble is several: leave one of them out")
     if train_on not in (None, "train", "train+val"):

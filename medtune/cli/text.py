@@ -90,9 +90,13 @@ def selection_lines(found: dict[str, Any]) -> list[str]:
     ]
     if found["note"]:
         lines.append(f"note     {found['note']}")
+    if left_out := found["left_out"]:
+        reasons = ", ".join(sorted(set(left_out.values())))
+        lines.append(f"left out {_some([*left_out])}: {reasons}")
     for one in found["finalists"]:
         each = ", ".join(map(number, one["values"]))  # type: ignore[arg-type]
-        lines.append(f"finalist trial {one['trial']}, epoch {one['epoch']}: mean {number(one['mean'])} ({each})")
+        came = "; ".join(one["failed"].values()) or f"mean {number(one['mean'])} ({each})"
+        lines.append(f"finalist trial {one['trial']}, epoch {one['epoch']}: {came}")
     lines.append(f"winner   trial {found['winner']}, epoch {found['epoch']}")
     advice = found["ensembles"]
     size = advice["options"][advice["recommended"]]["trials"]
@@ -104,7 +108,7 @@ def selection_lines(found: dict[str, Any]) -> list[str]:
 SHOWN = 8  # numbers of trials in a line
 
 
-def _some(trials: Sequence[int]) -> str:
+def _some(trials: Sequence[Any]) -> str:
     shown = ", ".join(map(str, trials[:SHOWN]))
     return f"{len(trials)} ({shown}{', …' if len(trials) > SHOWN else ''})"
 

@@ -49,7 +49,7 @@ def _verdict(sweep: Sweep, selection: Mapping[str, Any], evaluation: Mapping[str
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     yield Text(f"{len(sweep.trials)} trials ({states}); chosen by {sweep.metric}.")
     yield Text(
-        f"Best: trial {best['number']} at epoch {best['best_epoch']}, validation AUROC "
+        f"Chosen: trial {best['number']} at epoch {evaluation['epoch']}, validation AUROC "
         f"{interval(evaluation['discrimination']['auroc'])} on {evaluation['cases']:,} cases."
     )
     yield Text(_optimism(selection))
@@ -80,20 +80,23 @@ def _optimism(selection: Mapping[str, Any]) -> str:
     )
     worth = selection["corrected_interval"]
     if worth["value"] is None:
-        return f"That is the best of {many}; what that luck is worth is {interval(worth)}."
+        return f"Trial {selection['raw_winner']} reads best of {many}; what that luck is worth is {interval(worth)}."
+    finalists = "; finalists on fresh seeds decided" if selection["finalists"] else ""
     return (
-        f"That is the best of {many}, and the best of many reads too well. After the luck of the choice "
-        f"{selection['metric']} is {interval(worth)}: {number(selection['optimism'])} of what trial "
-        f"{selection['raw_winner']} reads is luck. {len(selection['tie'])} of {len(selection['trials'])} trials cannot "
-        "be told from the best."
+        f"Trial {selection['raw_winner']} reads best of {many}{finalists}. The best of many reads too well: after the "
+        f"luck of the choice {selection['metric']} is {interval(worth)}, and {number(selection['optimism'])} of what "
+        f"that trial reads is luck. {len(selection['tie'])} of {len(selection['trials'])} trials cannot be told from "
+        "the best."
     )
 
 
 def _test_line(sweep: Sweep) -> str:
-    if sweep.test is None:
-        return "The test split is still sealed: nothing in this report has seen it."
-    test = sweep.test
     opened = "once" if sweep.looks == 1 else f"{sweep.looks} times"
+    if sweep.looks == 0:
+        return "The test split is still sealed: nothing in this report has seen it."
+    if sweep.test is None:
+        return f"The test split has been opened {opened}, but not for the models that are there now."
+    test = sweep.test
     return (
         f"Sealed test, opened {opened}, {test['label']}: AUROC {interval(test['auroc'])} on {test['cases']:,} cases, "
         f"{test['chosen']}."
@@ -180,6 +183,9 @@ def _worth(selection: Mapping[str, Any], overview: Path) -> Iterator[Block]:
     yield Table(["", selection["metric"]], rows)
     if selection["note"]:
         yield Text(selection["note"], "warning")
+    if selection["left_out"]:
+        yield Text("Trials that took no part:")
+        yield Bullets([f"trial {trial}: {why}" for trial, why in selection["left_out"].items()])
     yield Text(f"Recommended: {advice['recommended']}. {advice['why'][:1].upper()}{advice['why'][1:]}.")
 
 

@@ -12,8 +12,10 @@ from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.run import DEFAULT_TRIAL
 from medtune.search.sweep import check_data
-from medtune.selection.ensembles import Ensemble
+from medtune.selection.ensembles import Ensemble, Kind
 from medtune.training.schedules import plateaus
+
+MODEL, DEFAULT = "model", "default"  # the folders of what was chosen, and of the untuned default
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,35 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained. chosen: in words. parts: the trainings of each model, the one of the greatest weight first.
-    default: the untuned default, trained the same way, to be compared with. seeds: how many models, each from another
-    seed. select: last, or best: the weights of the best epoch on validation, whatever the parts say."""
+    """What is trained. kind: single, bagged or greedy. parts: the trainings of each model, the one of the greatest
+    weight first. default: the untuned default, trained the same way, to be compared with. seeds: how many models, each
+    from another seed. select: last, or best: the weights of the best epoch on validation, whatever the parts say."""
 
-    chosen: str
+    kind: Kind
     parts: tuple[Part, ...]
     default: Part | None
     seeds: int
     train_on: TrainOn
     select: Literal["last", "best"]
+
+    @property
+    def models(self) -> list[str]:
+        """The names of their folders, in the order of the seeds."""
+        return [MODEL if index == 0 else f"{MODEL}-{index}" for index in range(self.seeds)]
+
+    @property
+    def everything(self) -> list[str]:
+        """The names of all folders that it fills: the models' and the untuned default's."""
+        return [*self.models, *([DEFAULT] if self.default else [])]
+
+    @property
+    def chosen(self) -> str:
+        """What is trained, in words."""
+        (first, *others) = self.parts
+        if others or len(first.takes) > 1:
+            return f"{self.kind} ensemble of the trials {', '.join(str(part.trial) for part in self.parts)}"
+        how = "up to epoch" if self.select == "last" else "at its best epoch of"
+        return f"trial {first.trial} {how} {max(first.takes) if self.select == 'last' else first.config.epochs}"
 
     @property
     def trial(self) -> int:
@@ -56,7 +77,8 @@ def plan_retrain(
 ) -> Plan:
     """chosen: trials at their epochs; one member is a single model. epochs: of every training, unless as chosen.
 
-    Raises FolderError where the data has changed, or where `retrain.select: best` meets an ensemble.
+    An ensemble takes the epochs that were chosen, whatever `retrain.select` says. Raises FolderError where the data has
+    changed, or where `retrain.select: best` is to do without validation.
     """
     check_data(folder, config)
     how, ledger = config.retrain, Ledger(folder.ledger, folder.sweep_id, config)
@@ -66,6 +88,8 @@ def plan_retrain(
 
     def part(trial: int, takes: Mapping[int, float]) -> Part:
         trained = _alone(trial_config(config.trial, ledger.point(trial)), folder.epochs(trial), train_on)
+        if select == "last":
+            trained = without_patience(trained)
         wanted = epochs or how.epochs
         if wanted is not None:
             trained, takes = trained.model_copy(update={"epochs": wanted}), {wanted: sum(takes.values())}
@@ -78,7 +102,7 @@ def plan_retrain(
     tuned = [one.trial for one in parts] != [DEFAULT_TRIAL]
     until = next((entry.best_epoch for entry in ledger.entries() if entry.number == DEFAULT_TRIAL), None)
     return Plan(
-        chosen=in_words(chosen),
+        kind=chosen.kind,
         parts=tuple(parts),
         default=part(DEFAULT_TRIAL, {until: 1.0}) if with_default and tuned and until else None,
         seeds=seeds or how.seeds,
@@ -98,11 +122,10 @@ def _alone(trial: TrialConfig, records: list[dict[str, Any]], train_on: TrainOn)
     return trial.model_copy(update={"schedule": schedule})
 
 
-def in_words(chosen: Ensemble) -> str:
-    """What was chosen, for people."""
-    if len(chosen.members) == 1:
-        return f"trial {chosen.members[0].trial} up to epoch {chosen.members[0].epoch}"
-    return f"{chosen.kind} ensemble of the trials {', '.join(map(str, chosen.trials))}"
+def without_patience(trial: TrialConfig) -> TrialConfig:
+    """For a training whose last epoch is given."""
+    early_stopping = trial.early_stopping.model_copy(update={"patience": None})
+    return trial.model_copy(update={"early_stopping": early_stopping})
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
@@ -122,12 +145,19 @@ def plan_of(folder: SweepFolder) -> Plan:
     """The plan that was retrained last. Raises FolderError where there is none."""
     path = folder.retrained / "plan.json"
     if not path.exists():
-        raise FolderError(f"{folder.path} has no retrained model: `medtune retrain {folder.path}` makes one")
+        raise FolderError(
+            f"{folder.path} has no retrained model: `medtune retrain {folder.path}` comes before the test"
+        )
     saved = json.loads(path.read_text())
 
     def part(one: dict[str, Any]) -> Part:
         takes = {int(epoch): weight for epoch, weight in one["takes"].items()}
         return Part(one["trial"], TrialConfig.model_validate(one["config"]), takes)
 
-    default = saved["default"] and part(saved["default"])
-    return Plan(**{**saved, "parts": tuple(map(part, saved["parts"])), "default": default})
+    try:
+        default = saved["default"] and part(saved["default"])
+        return Plan(**{**saved, "parts": tuple(map(part, saved["parts"])), "default": default})
+    except (KeyError, TypeError):
+        raise FolderError(
+            f"{path} was written by an earlier medtune: `medtune retrain {folder.path}` makes the models anew"
+        ) from None

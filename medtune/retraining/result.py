@@ -15,7 +15,7 @@ from medtune.evaluation.appraisal import Decided, decide
 from medtune.evaluation.calibrators import Uncalibrated
 from medtune.evaluation.ensembles import mean_logits
 from medtune.provenance import git_commit, versions
-from medtune.retraining.plan import Part, Plan
+from medtune.retraining.plan import DEFAULT, Part, Plan, plan_of
 from medtune.search.attempts import Attempts
 from medtune.search.entries import best_epoch_of
 from medtune.search.folder import FolderError, SweepFolder
@@ -24,7 +24,6 @@ from medtune.trained.card import write_card
 from medtune.trained.model import DESCRIPTION, FORMAT, TrainedModel, write_description, write_weights
 from medtune.trained.outliers import fit_outliers, write_outliers
 
-MODEL, DEFAULT = "model", "default"  # the folders of what was chosen, and of the untuned default
 UNTUNED = "the untuned default"
 DECIDED_BY = 0  # the seed of the folds in which calibrators are compared
 
@@ -76,8 +75,8 @@ def _members(plan: Plan, training: Trained) -> Iterator[tuple[dict[str, np.ndarr
         values = {epoch: record[job.metric] for epoch, record in records.items()}
         takes = {best_epoch_of(values, job.direction) or max(records): 1.0}
     for epoch, weight in takes.items():
-        saved = attempts.of_epoch(epoch) or attempts.last()  # it may have been out of patience before
-        assert saved is not None
+        saved = attempts.of_epoch(epoch)
+        assert saved is not None, f"{job.storage} has no checkpoint of epoch {epoch}"
         weights = attempts.weights(saved)
         yield (
             weights,
@@ -153,11 +152,13 @@ def default_model(folder: SweepFolder) -> Path | None:
 
 
 def retrained_models(folder: SweepFolder) -> list[Path]:
-    """The folders of the retrained models, in the order of their seeds. Raises FolderError where there are none."""
-    found = (path.parent for path in folder.retrained.glob(f"{MODEL}*/{DESCRIPTION}"))
-    paths = sorted(found, key=lambda path: int(path.name.partition("-")[2] or 0))
-    if not paths:
+    """The folders of the retrained models, in the order of their seeds. Raises FolderError where there are none, or
+    where the retraining has not come to its end."""
+    plan = plan_of(folder)
+    lacking = [name for name in plan.everything if not (folder.retrained / name / DESCRIPTION).exists()]
+    if lacking:
         raise FolderError(
-            f"{folder.path} has no retrained model: `medtune retrain {folder.path}` comes before the test"
+            f"{folder.path} has no whole retraining, {', '.join(lacking)} is missing: "
+            f"`medtune retrain {folder.path}`, as it was said before, goes on with it"
         )
-    return paths
+    return [folder.retrained / name for name in plan.models]

@@ -1,5 +1,6 @@
 """The trainings of a plan, through the engine of the sweep, each from its last checkpoint if it has one."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,8 +12,8 @@ from typing import Any
 from medtune.config.sweep import SweepConfig
 from medtune.data.splits import load_search_splits
 from medtune.files import write_whole
-from medtune.retraining.plan import Part, Plan, plan_as_json
-from medtune.retraining.result import DEFAULT, MODEL, Trained, write_model
+from medtune.retraining.plan import DEFAULT, Part, Plan, plan_as_json
+from medtune.retraining.result import Trained, write_model
 from medtune.search.folder import SweepFolder
 from medtune.search.jobs import Batch
 from medtune.search.launch import Launch, in_this_process, on_ray
@@ -67,13 +68,13 @@ def retrain(
                 if piece.model == model
             ]
             write_model(folder.retrained / model, folder, config, plan, trained, splits)
-    return [folder.retrained / name for name in _models(plan)]
+    return [folder.retrained / name for name in plan.models]
 
 
 def _forget_another(folder: SweepFolder, plan: Plan) -> None:
     """Removes what another plan left: nothing goes on from its checkpoints, and its models are not tested as these."""
     path = folder.retrained / "plan.json"
-    text = json.dumps(plan_as_json(plan), indent=2) + "\n"
+    text = _text_of(plan)
     if not path.exists() or path.read_text() != text:
         shutil.rmtree(folder.retrained, ignore_errors=True)
         shutil.rmtree(folder.path / "tensorboard" / "retrain", ignore_errors=True)
@@ -82,19 +83,20 @@ def _forget_another(folder: SweepFolder, plan: Plan) -> None:
         write_whole(path, text.encode())
 
 
-def _models(plan: Plan) -> list[str]:
-    return [MODEL if index == 0 else f"{MODEL}-{index}" for index in range(plan.seeds)]
+def _text_of(plan: Plan) -> str:
+    return json.dumps(plan_as_json(plan), indent=2) + "\n"
 
 
 def _pieces(folder: SweepFolder, config: SweepConfig, plan: Plan) -> Iterator[Piece]:
-    """Every training of a plan."""
+    """Every training of a plan. The checkpoints of another plan, which a shared storage still has, are elsewhere."""
+    digest = hashlib.sha256(_text_of(plan).encode()).hexdigest()[:8]
 
     def piece(model: str, index: int, part: Part, place: int = 0) -> Piece:
         seed = trial_seed(config.seed, RETRAINED + index + APART * place)
-        storage = folder.storage(config.cluster.storage, f"retrain/{model}.trial-{part.trial:04d}")
+        storage = folder.storage(config.cluster.storage, f"retrain/{model}.trial-{part.trial:04d}.{digest}")
         return Piece(model, part, seed, storage)
 
-    for index, model in enumerate(_models(plan)):
+    for index, model in enumerate(plan.models):
         yield from (piece(model, index, part, place) for place, part in enumerate(plan.parts))
     if plan.default is not None:
         yield piece(DEFAULT, 0, plan.default)

@@ -57,12 +57,13 @@ class Batch:
         return len(self.done) + len(self.failed) == len(self.jobs)
 
     def check(self, name: Callable[[int], str]) -> None:
-        """Raises TrainingFailed where a job failed, and KeyboardInterrupt where one has not come to its end. name: of
+        """Raises TrainingFailed where a job failed, and KeyboardInterrupt where it was stopped before its end. name: of
         a job, by its number, for people."""
-        if not self.finished:
+        if self.stopping and not self.finished:
             raise KeyboardInterrupt
-        if self.failed:
-            why = "; ".join(f"{name(number)} failed: {why}" for number, why in self.failed.items())
+        lost = dict.fromkeys(self.jobs.keys() - self.done, "another process has taken it over")
+        if lost:
+            why = "; ".join(f"{name(number)} failed: {why}" for number, why in sorted((lost | self.failed).items()))
             raise TrainingFailed(f"{why}; what has ended is kept: the same command goes on, or choose without it")
 
     def next_job(self) -> Job | None:

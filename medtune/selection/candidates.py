@@ -67,7 +67,8 @@ class Draws:
 
     resamples: how often each case is in each. in_bag: float32 (resamples, candidates), goodness as `Candidates` has it.
     winners: (resamples,), the index of the best in each; the first of equals. out_of_bag: (resamples,), the winner's
-    goodness on the cases that the resample left out; NaN where that is undefined.
+    goodness on the cases that the resample left out; NaN where that is undefined. A resample that is not `defined` has
+    no winner, whatever stands there: what counts winners takes `of_defined` alone.
     """
 
     resamples: Resamples
@@ -79,6 +80,15 @@ class Draws:
     def defined(self) -> NDArray[np.bool_]:
         """Which of the resamples have a winner, (resamples,): not one that lost a rare label of several."""
         return np.asarray(~np.isnan(self.in_bag).any(axis=1))
+
+    def of_defined(self) -> "Draws":
+        """The resamples that have a winner, in their order; none where none has."""
+        kept = self.defined
+        if kept.all():
+            return self
+        return Draws(
+            Resamples(self.resamples.counts[kept]), self.in_bag[kept], self.winners[kept], self.out_of_bag[kept]
+        )
 
 
 def best_of_trials(candidates: Candidates, behind: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:

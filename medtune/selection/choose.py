@@ -12,7 +12,7 @@ from medtune.search.entries import broken_by, violation
 from medtune.selection.candidates import Candidates, Draws, best_of_trials, draw
 from medtune.selection.corrected import Corrected, corrected
 from medtune.selection.standing import Standing, front_of, intervals, wins_of_trials
-from medtune.selection.thrifty import thrifty
+from medtune.selection.thrifty import ONE, thrifty
 from medtune.selection.tie_set import tie_set
 
 Limits = Mapping[Any, Mapping[Any, float]]
@@ -22,8 +22,9 @@ Limits = Mapping[Any, Mapping[Any, float]]
 class Selection:
     """What is chosen, and what speaks for it.
 
-    eligible: the candidates that the choice was made among. draws: how they do on resamples. winner, thrifty: indices
-    of the eligible: the best as it reads, and the cheapest that is about as good. tie: the trials that cannot be told
+    eligible: the candidates that the choice was made among. draws: how they do on resamples. winner, thrifty,
+    one_standard_error: indices of the eligible: the best as it reads, the cheapest that is about as good, and the
+    cheapest within one standard error, which is often truly worse: see `thrifty`. tie: the trials that cannot be told
     from the best, ascending. standings: of each trial, the best first. considered: how many candidates there were.
     note: what to know of the constraints, or nothing.
     """
@@ -34,6 +35,7 @@ class Selection:
     raw: Interval
     corrected: Corrected
     thrifty: int
+    one_standard_error: int
     tie: tuple[int, ...]
     standings: tuple[Standing, ...]
     considered: int
@@ -50,8 +52,8 @@ class Selection:
         return int(self.eligible.epochs[self.winner])
 
     def as_json(self) -> dict[str, Any]:
-        """All of it in plain numbers, null where one is undefined; `winner`, `thrifty`, `tie` and `pareto` are numbers
-        of trials."""
+        """All of it in plain numbers, null where one is undefined; `winner`, `thrifty`, `one_standard_error`, `tie` and
+        `pareto` are numbers of trials."""
         return {
             "winner": self.trial,
             "epoch": self.epoch,
@@ -60,6 +62,7 @@ class Selection:
             "raw_interval": self.raw.as_json(),
             "tie": list(self.tie),
             "thrifty": int(self.eligible.trials[self.thrifty]),
+            "one_standard_error": int(self.eligible.trials[self.one_standard_error]),
             "pareto": sorted(standing.trial for standing in self.standings if standing.front),
             "note": self.note or None,
             "cases": len(self.eligible.labels),
@@ -101,6 +104,7 @@ def choose(
         raw=raw,
         corrected=corrected(among, draws, tie, raw, level),
         thrifty=thrifty(among, draws, costs or {}),
+        one_standard_error=thrifty(among, draws, costs or {}, ONE),
         tie=tuple(tie.tolist()),
         standings=_standings(
             candidates,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.special import logit
 
 from medtune.evaluation.metrics import Floats, Integers, evaluate
@@ -95,18 +96,21 @@ def greedy(
 class Votes:
     """What each resample by itself would choose, of which an ensemble is the mean.
 
-    shares: (resamples, candidates), rows of sum 1. left_out: (resamples, cases). stand_for: what each candidate counts
-    for, (candidates, candidates), rows of sum 1.
+    shares: sparse (resamples, candidates), rows of sum 1. left_out: (resamples, cases). stand_for: what each candidate
+    counts for, sparse (candidates, candidates), rows of sum 1. Sparse, as there can be 40,000 candidates of which a
+    thousand win. There are no resamples where the metric is defined on none of them: then the best candidate is alone.
     """
 
     kind: Kind
     candidates: Candidates
-    shares: Doubles
+    shares: sparse.csr_array
     left_out: Booleans
-    stand_for: Doubles
+    stand_for: sparse.csr_array
 
     def ensemble(self, most: int | None = None) -> Ensemble:
         """Of all resamples. most: trials at the most."""
+        if not self.shares.shape[0]:
+            return single(self.candidates)
         shares, trials, epochs = self.shares.mean(axis=0), self.candidates.trials, self.candidates.epochs
         kept = capped(shares[None], trials, most)[0]
         if len(np.unique(trials[kept > 0])) == 1:
@@ -121,34 +125,38 @@ class Votes:
         (Breiman 1996, "Out-of-bag estimation"). NaN where that is undefined, as for AUROC when a class has one case
         only, which is in every resample."""
         seen = self.left_out.any(axis=0)
-        votes = self.left_out.T.astype(np.float32) @ self.shares.astype(np.float32)
-        weights = capped(votes, self.candidates.trials, most) @ self.stand_for
+        if not seen.any():
+            return math.nan
+        chosen = np.unique(self.shares.indices)
+        votes = self.left_out.T.astype(np.float64) @ self.shares[:, chosen]
+        stand_for = self.stand_for[chosen]
+        members = np.unique(stand_for.indices)
+        weights = capped(votes, self.candidates.trials[chosen], most) @ stand_for[:, members]
         shown = np.zeros(self.candidates.logits.shape[1:])
-        for index in np.flatnonzero(weights.any(axis=0)):
-            shown += weights[:, [index]] * self.candidates.probabilities(int(index))
-        return goodness(shown[seen], self.candidates.labels[seen], self.candidates) if seen.any() else math.nan
+        for of_member, index in zip(weights.T, members, strict=True):
+            shown += of_member[:, None] * self.candidates.probabilities(int(index))
+        return goodness(shown[seen], self.candidates.labels[seen], self.candidates)
 
 
 def bagged_votes(candidates: Candidates, draws: Draws, complete: Set[int]) -> Votes:
-    """Each resample for its winner."""
-    stand_for = stand_ins(candidates, complete)
+    """Each resample that is defined for its winner."""
+    draws, stand_for = draws.of_defined(), stand_ins(candidates, complete)
     return Votes("bagged", candidates, _winners(candidates, draws), draws.resamples.out_of_bag, stand_for)
 
 
 def greedy_votes(candidates: Candidates, generator: np.random.Generator, complete: Set[int] = frozenset()) -> Votes:
-    """Each resample for what a greedy search finds on it."""
-    draws = draw(candidates, BAGS, generator)
+    """Each resample that is defined for what a greedy search finds on it."""
+    draws = draw(candidates, BAGS, generator).of_defined()
     stand_for = stand_ins(candidates, complete)
     return Votes("greedy", candidates, _climbed(candidates, draws), draws.resamples.out_of_bag, stand_for)
 
 
-def _winners(candidates: Candidates, draws: Draws) -> Doubles:
-    shares = np.zeros((len(draws.winners), len(candidates)))
-    shares[np.arange(len(shares)), draws.winners] = 1
-    return shares
+def _winners(candidates: Candidates, draws: Draws) -> sparse.csr_array:
+    rows = len(draws.winners)
+    return sparse.csr_array((np.ones(rows), draws.winners, np.arange(rows + 1)), shape=(rows, len(candidates)))
 
 
-def _climbed(candidates: Candidates, draws: Draws) -> Doubles:
+def _climbed(candidates: Candidates, draws: Draws) -> sparse.csr_array:
     """The weights of the ensemble that is best on each resample: (resamples, candidates), rows of sum 1.
 
     It starts from the winner by the metric, and adds what lowers its Brier score on the resample's cases most, as long
@@ -158,7 +166,7 @@ def _climbed(candidates: Candidates, draws: Draws) -> Doubles:
     shown, truth = _flat(candidates)
     times = np.repeat(draws.resamples.counts, shown.shape[1] // len(candidates.labels), axis=1).astype(np.float32)
     squares = times @ np.square(shown).T
-    taken = _winners(candidates, draws)
+    taken = _winners(candidates, draws).toarray()
     rows = np.arange(len(taken))
     total = shown[draws.winners]
     best = (times * np.square(total - truth)).sum(axis=1)
@@ -172,7 +180,7 @@ def _climbed(candidates: Candidates, draws: Draws) -> Doubles:
         taken[rows[better], added[better]] += 1
         total = np.where(better[:, None], total + shown[added], total)
         best = np.where(better, least, best)
-    return taken / taken.sum(axis=1, keepdims=True)
+    return sparse.csr_array(taken / taken.sum(axis=1, keepdims=True))
 
 
 def _flat(candidates: Candidates) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -184,18 +192,19 @@ def _flat(candidates: Candidates) -> tuple[NDArray[np.float32], NDArray[np.float
     return shown, np.eye(candidates.logits.shape[2], dtype=np.float32)[candidates.labels].ravel()
 
 
-def stand_ins(candidates: Candidates, complete: Set[int]) -> Doubles:
-    """What each candidate counts for, (candidates, candidates), rows of sum 1: itself, or where its trial is complete
-    the mean of the trial's last five epochs. Which epoch of those is best is mostly noise, and their mean is better
-    than any (Chen et al. 2017). A pruned trial's early epochs differ, and its best one is the better guess."""
-    stand_for = np.eye(len(candidates))
+def stand_ins(candidates: Candidates, complete: Set[int]) -> sparse.csr_array:
+    """What each candidate counts for, sparse (candidates, candidates), rows of sum 1: itself, or where its trial is
+    complete the mean of the trial's last five epochs. Which epoch of those is best is mostly noise, and their mean is
+    better than any (Chen et al. 2017). A pruned trial's early epochs differ, and its best one is the better guess."""
+    blocks = []
     for trial in np.unique(candidates.trials):
-        if trial in complete:
-            of_trial = np.flatnonzero(candidates.trials == trial)
-            last = of_trial[np.argsort(candidates.epochs[of_trial])[-LAST:]]
-            stand_for[of_trial] = 0
-            stand_for[np.ix_(of_trial, last)] = 1 / len(last)
-    return stand_for
+        of_trial = np.flatnonzero(candidates.trials == trial)
+        last = of_trial[np.argsort(candidates.epochs[of_trial])[-LAST:]]
+        every = np.repeat(of_trial, len(last)), np.tile(last, len(of_trial))
+        blocks.append(np.stack(every if trial in complete else (of_trial, of_trial)))
+    rows, columns = np.concatenate(blocks, axis=1)
+    weights = 1 / np.bincount(rows)[rows]
+    return sparse.csr_array((weights, (rows, columns)), shape=(len(candidates), len(candidates)))
 
 
 def capped(weights: Floats, trials: NDArray[np.intp], most: int | None) -> Doubles:
@@ -204,7 +213,8 @@ def capped(weights: Floats, trials: NDArray[np.intp], most: int | None) -> Doubl
     weights = weights.astype(np.float64)
     if most is not None:
         names, of_trial = np.unique(trials, return_inverse=True)
-        sums = weights @ (of_trial[:, None] == np.arange(len(names)))
+        every = np.arange(len(trials))
+        sums = weights @ sparse.csr_array((np.ones(len(trials)), (every, of_trial)), shape=(len(trials), len(names)))
         places = np.argsort(np.argsort(-sums, axis=1, kind="stable"), axis=1)
         weights = np.where(places[:, of_trial] < most, weights, 0)
     sums = weights.sum(axis=1, keepdims=True)

@@ -55,6 +55,7 @@ class Recommendation:
 def recommend(
     candidates: Candidates,
     draws: Draws,
+    worth: float,
     complete: Set[int],
     generator: np.random.Generator,
     most: int | None = TRIALS,
@@ -64,18 +65,16 @@ def recommend(
 
     The order has reasons, as validation sets seldom tell the three apart: by a proper score a mean of models is never
     worse than they are on average; and the bagged one goes by the metric itself, while the greedy one is led astray
-    where trials differ in calibration. The winner's estimate is the bootstrap bias-corrected one (Tsamardinos et al.
-    2018), the ensembles' the out-of-bag one. complete: the trials that ran to their end. The test has no part in it.
+    where trials differ in calibration. The ensembles' estimate is the out-of-bag one. The test has no part in it.
+
+    worth: what the single winner is worth, `Corrected.value`; NaN where that is undefined. complete: the trials that
+    ran to their end.
     """
-    one = Option(single(candidates), candidates.sign * _mean(draws.out_of_bag))
+    one = Option(single(candidates), worth)
     options: dict[Kind, Option] = {"single": one}
     for votes in (bagged_votes(candidates, draws, complete), greedy_votes(candidates, generator, complete)):
         options[votes.kind] = Option(votes.ensemble(most), candidates.sign * votes.goodness(most))
     return Recommendation(*_judged(options, candidates, draws), options)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values, dtype=np.float64)) if np.isfinite(values).any() else math.nan
 
 
 def _judged(options: Mapping[Kind, Option], candidates: Candidates, draws: Draws) -> tuple[Kind, str]:
@@ -84,6 +83,8 @@ def _judged(options: Mapping[Kind, Option], candidates: Candidates, draws: Draws
         return "single", "one trial wins on every resample, and there is nothing to average"
     if any(math.isnan(options[kind].estimate) for kind in ("single", *several)):
         return "single", "a class has too few cases to judge an ensemble on some that it was not chosen by"
+    if candidates.metric == "val/ece":  # an ensemble's estimate is that of all cases, see `corrected`
+        return "single", "what the single winner is worth is an ECE of fewer cases, which reads higher than one of all"
 
     def gain(kind: Kind, other: Kind) -> tuple[float, float]:
         """Of the other, and its standard error."""
@@ -96,13 +97,13 @@ def _judged(options: Mapping[Kind, Option], candidates: Candidates, draws: Draws
         kind = other if difference > error else kind
     best, one = options[kind], options["single"]
     difference, error = gain(kind, "single")
+    word = "worse" if difference > 0 else "better"
     text = (
         f"the {kind} ensemble of {len(best.ensemble.trials)} trials reads {_short(best.estimate)} out of bag, "
-        f"the single winner {_short(one.estimate)}: {_signed(best.estimate - one.estimate)} "
-        f"(standard error {_short(error)})"
+        f"the single winner {_short(one.estimate)}: {_short(abs(difference))} {word} (standard error {_short(error)})"
     )
     if difference > error:
-        return "single", f"{text}, which is worse"
+        return "single", f"{text}, and so the single winner is taken"
     return kind, text if difference < 0 else f"{text}, within the error; a mean depends less on luck"
 
 
@@ -117,7 +118,3 @@ def _error_of_difference(one: Ensemble, other: Ensemble, candidates: Candidates,
 
 def _short(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("0.", ".", 1)

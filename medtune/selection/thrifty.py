@@ -7,6 +7,7 @@ import numpy as np
 from medtune.selection.candidates import Candidates, Draws, best_of_trials
 
 ERRORS = 0.25  # see `thrifty`
+ONE = 1.0  # the usual rule
 
 
 def thrifty(candidates: Candidates, draws: Draws, costs: Mapping[int, float], errors: float = ERRORS) -> int:

@@ -25,19 +25,24 @@ def tie_set(candidates: Candidates, draws: Draws, level: float = 0.95) -> NDArra
     trials, score, drawn = _of_trials(candidates, draws)
     if not len(drawn):
         return trials
-    return trials[[_may_be_best(score, drawn - score, trial, level) for trial in range(len(trials))]]
+    moved = np.ascontiguousarray((drawn - score).T)
+    return trials[[_may_be_best(score, moved, trial, level) for trial in range(len(trials))]]
 
 
 def _may_be_best(score: NDArray[np.float64], moved: NDArray[np.float64], trial: int, level: float) -> bool:
-    """score: (trials,). moved: by how much each resample changes it, (resamples, trials)."""
-    leads, by_chance = score - score[trial], moved - moved[:, [trial]]
-    deviation = by_chance.std(axis=0)
-    apart = deviation > 1e-9 * (1 + abs(score[trial]))
+    """score: (trials,). moved: by how much each resample changes it, (trials, resamples), a rival in one piece, as this
+    is done for every trial."""
+    leads, by_chance = score - score[trial], moved - moved[trial]
+    variance = np.einsum("tr,tr->t", by_chance, by_chance) / moved.shape[1] - by_chance.mean(axis=1) ** 2
+    deviation = np.sqrt(np.maximum(variance, 0))
+    apart = deviation > 1e-8 * (1 + abs(score[trial]))
     if (leads[~apart] > 1e-6).any():  # no resample moves them against each other, and one leads
         return False
     if not apart.any():
         return True
-    largest = (by_chance[:, apart] / deviation[apart]).max(axis=1)
+    by_chance /= np.where(apart, deviation, 1)[:, None]
+    by_chance[~apart] = -np.inf
+    largest = by_chance.max(axis=0)
     return bool((leads[apart] / deviation[apart]).max() <= np.quantile(largest, level, method="higher"))
 
 
@@ -47,5 +52,5 @@ def _of_trials(
     """The trials, and each one's best over its epochs: on all cases, and in each resample that is defined."""
     order = np.argsort(candidates.trials, kind="stable")
     trials, starts = np.unique(candidates.trials[order], return_index=True)
-    drawn = np.maximum.reduceat(draws.in_bag[draws.defined][:, order].astype(float), starts, axis=1)
-    return trials, np.maximum.reduceat(candidates.goodness[order], starts), drawn
+    drawn = np.maximum.reduceat(draws.of_defined().in_bag[:, order], starts, axis=1)
+    return trials, np.maximum.reduceat(candidates.goodness[order], starts), drawn.astype(float)

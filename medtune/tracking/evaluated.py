@@ -32,8 +32,8 @@ def evaluate_tracked(
     if test:
         subject = subject_of_test(folder, config, again)
     else:
-        number = current_selection(folder, config, say)["winner"] if trial is None else trial
-        subject = subject_of_trial(folder, config, number, against)
+        chosen = current_selection(folder, config, say) if trial is None else {"winner": trial}
+        subject = subject_of_trial(folder, config, chosen["winner"], against, chosen.get("epoch"))
     found = evaluate(subject, say)
     with Tracker(folder, config) as tracker:
         _track(tracker, folder, subject, found)
@@ -46,6 +46,7 @@ def _track(tracker: Tracker, folder: SweepFolder, subject: Subject, found: Mappi
     tracker.spool.files(subject.run, str(subject.folder.relative_to(folder.path)), files, into=INTO)
     if subject.looks:
         tracker.spool.end(subject.run, "FINISHED", {"looks": subject.looks})
+        tracker.spool.tags(SWEEP, {"looks": subject.looks})
 
 
 def _numbers(split: str, found: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -63,7 +64,7 @@ def _numbers(split: str, found: Mapping[str, Any]) -> Iterator[tuple[str, float]
 def report_tracked(folder: SweepFolder, config: SweepConfig, say: Callable[[str], None]) -> tuple[Path, Path]:
     """Evaluates the winner of the selection, and writes `report.html` and `report.md` about the sweep."""
     selection = current_selection(folder, config, say)
-    subject = subject_of_trial(folder, config, selection["winner"])
+    subject = subject_of_trial(folder, config, selection["winner"], epoch=selection["epoch"])
     found = evaluate(subject, say)
     paths = write_report(folder, selection, found, subject.folder)
     with Tracker(folder, config) as tracker:

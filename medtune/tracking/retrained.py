@@ -8,8 +8,8 @@ from typing import Any
 
 from medtune.config.sweep import SweepConfig
 from medtune.curves import OnCurves, learning_curves, trained_plan
-from medtune.retraining.plan import Plan
-from medtune.retraining.result import DEFAULT, MODEL, default_model, retrained_models
+from medtune.retraining.plan import DEFAULT, MODEL, Plan
+from medtune.retraining.result import default_model, retrained_models
 from medtune.retraining.train import Piece, retrain
 from medtune.search.folder import SweepFolder
 from medtune.search.launch import Launch
@@ -79,8 +79,7 @@ def test_tracked(folder: SweepFolder, config: SweepConfig, again: bool, promote:
     opened = promote and not again and known.exists()
     result: dict[str, Any] = json.loads(known.read_text()) if opened else unseal(folder, config, again)
     with Tracker(folder, config) as tracker:
-        if not opened:
-            _tested(tracker, result)
+        _tested(tracker, result)  # again where it has been opened before: a kill may have come between
         path = retrained_models(folder)[0]
         name, tags = _register(tracker, folder, path)
         numbers = {"auroc": result["auroc"], "looks": result["looks"]}
@@ -121,6 +120,7 @@ def curves_tracked(folder: SweepFolder, config: SweepConfig, say: Callable[[str]
             say(f"epoch {epoch} of {plan.parts[0].config.epochs}: {numbers}")
 
         result = learning_curves(folder, config, plan, on_epoch, again)
+        tracker.spool.tags(SWEEP, {"looks": result["looks"]})
         tracker.spool.files(run_of(MODEL), folder.retrained.name, ("curves.jsonl", "curves.png"))
         tracker.spool.end(run_of(MODEL), "FINISHED", {"looks": result["looks"]})
     return result

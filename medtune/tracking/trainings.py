@@ -1,7 +1,7 @@
 """Trainings beside the trials, finalists and retrained models, as runs of their own."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -25,17 +25,18 @@ class Trainings:
         values = {name: value for name, value in record.items() if name != "epoch"}
         self.spool.metrics(run, record["epoch"], time.time(), values)
 
-    def end(self, state: str) -> None:
+    def end(self, state: str, failed: Container[str] = ()) -> None:
         """Of all that are open."""
-        self._end("FINISHED", state)
-
-    def _end(self, status: str, state: str) -> None:
         for run in self.open:
-            self.spool.end(run, status, {"state": state})
+            if run in failed:
+                self.spool.end(run, "FAILED", {"state": "failed"})
+            else:
+                self.spool.end(run, "FINISHED", {"state": state})
         self.open.clear()
 
     def __enter__(self) -> "Trainings":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._end("KILLED", "interrupted")
+        for run in self.open:
+            self.spool.end(run, "KILLED", {"state": "interrupted"})

@@ -115,7 +115,7 @@ def _data(model: Facts) -> Iterator[Block]:
 
 def _chosen(model: Facts) -> Iterator[Block]:
     on = "train and validation" if model["train_on"] == "train+val" else "train"
-    yield Text(f"The sweep {model['sweep']} chose {model['chosen']} by validation; it was trained again on {on}.")
+    yield Text(f"It is {model['chosen']} of the sweep {model['sweep']}, trained again on {on}.")
 
 
 def _numbers(model: Facts, test: Facts | None) -> Iterator[Block]:

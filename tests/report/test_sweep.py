@@ -60,9 +60,9 @@ def test_it_says_what_won_and_how_to_get_it_again(finished: SweepFolder) -> None
     sweep = load_sweep(finished.path)
     selection = current_selection(finished, finished.config())
     best = sweep.trials.loc[selection["winner"]]
-    assert f"Best: trial {best['number']} at epoch {best['best_epoch']}" in html
+    assert f"Chosen: trial {best['number']} at epoch {best['best_epoch']}" in html
     assert f"validation AUROC {best['val/auroc']:.3f} ({best['val/auroc/low']:.3f} to" in html
-    assert f"the best of {len(sweep.epochs)} candidates, a trial at one epoch each" in html
+    assert f"reads best of {len(sweep.epochs)} candidates, a trial at one epoch each" in html
     assert f"is {selection['corrected']:.3f} (" in html and "Recommended: " in html
     assert "The test split is still sealed: nothing in this report has seen it." in html
     for words in ("sweep: tiny", "torch", "MD5 of the data", "log_uniform"):
@@ -79,12 +79,20 @@ def test_once_the_test_is_open_its_numbers_are_there_with_the_looks(finished: Sw
     assert "Over 2 seeds" in html and "What the thresholds do that were chosen on validation" in html
 
 
+def test_a_look_is_told_even_where_its_numbers_are_gone(finished: SweepFolder, retrain_best: Any) -> None:
+    retrain_best(finished, 1, 1)
+    unseal(finished, finished.config())
+    retrain_best(finished, 1, 2)
+    html, _ = written(finished)
+    assert "opened once, but not for the models that are there now" in html and "still sealed" not in html
+
+
 @pytest.mark.parametrize("options", [("search.trials=1",), ("trial.folds=3", "trial.epochs=1", "search.trials=2")])
 def test_of_a_single_trial_and_of_cross_validated_ones(options: tuple[str, ...], tiny: Any, tmp_path: Path) -> None:
     folder = tiny.create(tmp_path / "small", *options)
     tiny.run(tiny.open(folder))
     html, _ = written(folder)
-    assert "Best: trial " in html and ("3 models" in html) == (options[0] == "trial.folds=3")
+    assert "Chosen: trial " in html and ("3 models" in html) == (options[0] == "trial.folds=3")
 
 
 def test_a_class_that_validation_lacks_leaves_reasons_and_no_hole(

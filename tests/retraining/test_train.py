@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from medtune.config.sweep import SweepConfig
-from medtune.data.batches import to_device
+from medtune.config.sweep import SweepConfig, TrainOn
+from medtune.config.trial import MultiStep, Plateau, TrialConfig
+from medtune.data.batches import join, to_device
 from medtune.data.splits import load_search_splits
 from medtune.evaluation.metrics import evaluate, probabilities
-from medtune.retraining.plan import Part, Plan, plan_of, plan_retrain
+from medtune.retraining.plan import Part, Plan, _alone, plan_as_json, plan_of, plan_retrain
 from medtune.retraining.result import default_model, retrained_models
 from medtune.retraining.train import Piece, retrain
 from medtune.search import worker
@@ -23,6 +24,7 @@ from medtune.select import one_trial
 from medtune.selection.ensembles import Ensemble, Member
 from medtune.trained.model import TrainedModel, read_description
 from medtune.training.loop import Training
+from medtune.training.schedules import plateaus
 from medtune.training.seeds import RETRAINED, trial_seed
 
 State = dict[str, torch.Tensor]
@@ -39,12 +41,13 @@ def same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def by_hand(folder: SweepFolder, part: Part, epochs: int, index: int = 0, on_val: bool = True) -> State:
-    """The weights of a training of a part's configuration on train, after so many epochs."""
+def by_hand(folder: SweepFolder, part: Part, epochs: int, index: int = 0, both: bool = False) -> State:
+    """The weights of a training of a part's configuration on train, or on it and validation, after so many epochs."""
     train, val = (to_device(split, "cpu") for split in load_search_splits(folder.config().data))
-    training = Training(part.config, "binary", 2, train, trial_seed(0, RETRAINED + index))
+    fitted = join(train, val) if both else train
+    training = Training(part.config, "binary", 2, fitted, trial_seed(0, RETRAINED + index))
     for _ in range(epochs):
-        training.run_epoch(val)
+        training.run_epoch(None if both else val)
     return training.model.state_dict()
 
 
@@ -139,7 +142,7 @@ def test_train_and_val(finished: SweepFolder, train: Any, members: tuple[Member,
     assert description["train_on"] == "train+val"
     # nothing is left to validate on: what is decided is decided by what the trials said
     assert not [name for name in description["members"][0]["metrics"] if name.startswith("val/")]
-    assert not same(state(path), by_hand(finished, plan.parts[0], 2))
+    assert same(state(path), by_hand(finished, plan.parts[0], 2, both=True))
     assert "thresholds" in description["decided"] and description["decided"]["thresholds"]
 
 
@@ -205,12 +208,45 @@ def test_a_training_that_fails_is_named_and_the_others_are_kept(
     assert set(told) == {"model-1"}
 
 
-def test_models_come_in_the_order_of_their_seeds(finished: SweepFolder) -> None:
-    names = ["model", *(f"model-{index}" for index in range(1, 12))]
-    for name in reversed(names):
+def test_models_come_in_the_order_of_their_seeds_and_only_when_all_are_there(
+    finished: SweepFolder, plan: Plan, train: Any
+) -> None:
+    train(plan)
+    twelve = replace(plan, seeds=12)
+    (finished.retrained / "plan.json").write_text(json.dumps(plan_as_json(twelve)))
+    for name in reversed(twelve.models[1:]):
+        with pytest.raises(FolderError, match="no whole retraining, model-.* missing: `medtune retrain .*goes on"):
+            retrained_models(finished)
         (finished.retrained / name).mkdir(parents=True)
         (finished.retrained / name / "model.json").write_text("{}")
-    assert [path.name for path in retrained_models(finished)] == names
+    assert [path.name for path in retrained_models(finished)] == ["model", *(f"model-{k}" for k in range(1, 12))]
+
+
+def test_on_a_shared_storage_another_plan_finds_no_checkpoints(
+    finished: SweepFolder, plan: Plan, tmp_path: Path
+) -> None:
+    config = finished.config()
+    shared = config.model_copy(update={"cluster": config.cluster.model_copy(update={"storage": str(tmp_path / "s")})})
+
+    def killed(piece: Piece, record: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        retrain(finished, shared, plan, killed, in_this_process)
+    assert list((tmp_path / "s").rglob("*.safetensors"))
+    (path,) = retrain(finished, shared, replace(plan, train_on="train+val"), quiet, in_this_process)
+    assert same(state(path), by_hand(finished, plan.parts[0], 2, both=True))
+
+
+def test_patience_does_not_end_a_training_whose_epochs_were_chosen(finished: SweepFolder, train: Any) -> None:
+    """A metric that never improves: patience would end it after two epochs."""
+    text = (finished.path / "sweep.yaml").read_text()
+    assert "patience: null" in text
+    (finished.path / "sweep.yaml").write_text(text.replace("patience: null", "patience: 1"))
+    members = (Member(1, 1, 0.5), Member(1, 3, 0.5))
+    plan = plan_retrain(finished, finished.config(), Ensemble("bagged", members), with_default=False)
+    (path,) = train(plan)
+    assert [member["epochs_trained"] for member in read_description(path)["members"]] == [1, 3]
 
 
 def test_without_a_model_it_says_what_comes_first(finished_once: SweepFolder) -> None:
@@ -219,6 +255,34 @@ def test_without_a_model_it_says_what_comes_first(finished_once: SweepFolder) ->
 
 
 class TestThePlan:
+    @pytest.mark.parametrize("train_on", ["train", "train+val"])
+    def test_of_a_plateau_falls_where_the_trial_fell_if_nothing_validates(self, train_on: TrainOn) -> None:
+        """The loss improves in epochs 1 and 2 of 8 alone."""
+        schedule = Plateau(metric="val/loss", patience=1, gamma=0.1)
+        trial = TrialConfig(epochs=8, folds=3, schedule=schedule)
+        records = [{"val/loss": loss} for loss in (1.0, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6)]
+        alone = _alone(trial, records, train_on)
+        assert alone.folds is None
+        if train_on == "train":
+            assert alone.schedule == schedule
+        else:
+            wanted = [fall / 8 for fall in plateaus(schedule, [record["val/loss"] for record in records])]
+            assert isinstance(alone.schedule, MultiStep) and wanted and list(alone.schedule.milestones) == wanted
+            assert alone.schedule.gamma == schedule.gamma
+
+    def test_of_an_earlier_version_is_refused_with_a_line(self, finished: SweepFolder) -> None:
+        finished.retrained.mkdir()
+        (finished.retrained / "plan.json").write_text('{"trial": 1, "best_epoch": 2, "seeds": 1}')
+        with pytest.raises(FolderError, match="by an earlier medtune: `medtune retrain .*` makes the models anew"):
+            plan_of(finished)
+
+    def test_says_what_is_trained(self, finished_once: SweepFolder) -> None:
+        config = finished_once.config()
+        one = Ensemble("single", (Member(1, 2, 1.0),))
+        assert plan_retrain(finished_once, config, one, epochs=1).chosen == "trial 1 up to epoch 1"
+        best = config.model_copy(update={"retrain": config.retrain.model_copy(update={"select": "best"})})
+        assert plan_retrain(finished_once, best, one).chosen == "trial 1 at its best epoch of 3"
+
     def test_is_read_again_as_it_was_written(self, finished: SweepFolder, train: Any) -> None:
         members = (Member(1, 1, 0.4), Member(2, 1, 0.6))
         plan = plan_retrain(finished, finished.config(), Ensemble("greedy", members), epochs=1)

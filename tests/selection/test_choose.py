@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medtune.config.trial import Metric
-from medtune.selection.candidates import Candidates
+from medtune.selection.candidates import Candidates, best_of_trials
 from medtune.selection.choose import Selection, choose
 from medtune.task import Task
 
@@ -127,6 +127,22 @@ def test_a_rare_label_of_several_is_lost_in_some_resamples(made: Callable[..., C
     assert not selection.draws.defined.all()
     assert sum(standing.wins for standing in selection.standings) == pytest.approx(1)
     written(selection)
+
+
+def test_the_usual_rule_stands_beside_the_thrifty_choice(made: Callable[..., Candidates]) -> None:
+    candidates = made(trials=4)
+    logits = candidates.logits.copy()
+    logits[2:] = logits[:2].mean(axis=0) + np.random.default_rng(0).normal(0, 1.2, logits[2:].shape)
+    near = Candidates(candidates.trials, candidates.epochs, logits, candidates.labels, "binary", "val/auroc")
+    costs = {0: 9.0, 1: 3.0, 2: 2.0, 3: 1.0}
+    selection = choose(near, 200, 0, costs=costs)
+    found = written(selection)
+    for name, errors in (("thrifty", 0.25), ("one_standard_error", 1.0)):
+        drawn, each = selection.draws.in_bag.astype(float), best_of_trials(near)
+        error = (drawn[:, [selection.winner]] - drawn[:, each]).std(axis=0)
+        behind = near.goodness[selection.winner] - near.goodness[each]
+        assert found[name] == min(np.flatnonzero(behind <= errors * error), key=lambda trial: costs[int(trial)])
+    assert found["one_standard_error"] != found["thrifty"]
 
 
 def test_few_cases(made: Callable[..., Candidates]) -> None:

@@ -129,6 +129,27 @@ def test_a_perfect_winner_is_not_certain() -> None:
     assert found.value == 1 and found.interval.low < 0.8 and found.interval.high == 1
 
 
+def test_of_one_candidate_the_interval_is_as_wide_as_the_plain_one() -> None:
+    """Nothing was chosen, so the deviation of the left-out scores must come to that of all cases."""
+    widths = []
+    for seed in range(12):
+        candidates = sweep(np.array([1.5]), 400, seed)
+        found, plain = (
+            worth(candidates, 800).interval,
+            auroc_interval(probabilities(candidates.logits[0], "binary"), candidates.labels, "binary"),
+        )
+        widths.append((found.high - found.low) / (plain.high - plain.low))
+    assert np.mean(widths) == pytest.approx(1, abs=0.05)
+
+
+def test_the_interval_is_that_of_the_left_out_scores(draw_losses: Callable[[], Candidates]) -> None:
+    candidates = draw_losses()
+    draws = draw(candidates, 100, np.random.default_rng(0))
+    found = corrected(candidates, draws, candidates.trials, Interval(0.5, 0.2, 0.8)).interval
+    reach = 1.959964 * draws.out_of_bag.astype(float).std() / np.sqrt(np.e - 1)
+    assert found.high - found.value == found.value - found.low == pytest.approx(reach)
+
+
 def test_a_loss_is_corrected_upwards(draw_losses: Callable[[], Candidates]) -> None:
     candidates = draw_losses()
     draws = draw(candidates, 100, np.random.default_rng(0))

@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
@@ -76,7 +77,7 @@ def test_the_weight_is_the_share_of_resamples_won(draw: Callable[..., Any]) -> N
 
 def test_a_complete_trial_stands_for_its_last_five_epochs(draw: Callable[..., Any]) -> None:
     candidates = noisy(draw, "binary", scales=(4, 4), epochs=7)
-    shares = stand_ins(candidates, {1})
+    shares = stand_ins(candidates, {1}).toarray()
     np.testing.assert_array_equal(shares[:7], np.eye(14)[:7])
     assert (shares[7:] == np.array([0] * 9 + [0.2] * 5)).all()
     ensemble = bagged(candidates, drawn(candidates), {1})
@@ -156,6 +157,49 @@ def test_a_class_of_one_case_leaves_no_estimate(draw: Callable[..., Any]) -> Non
     candidates = noisy(draw, "binary")
     lonely = replace(candidates, labels=(np.arange(80) == 0).astype(np.int64))
     assert np.isnan(bagged_votes(lonely, drawn(lonely), NOBODY).goodness())
+
+
+def with_a_label_that_gets_lost(draw: Callable[..., Any]) -> Candidates:
+    """Three trials, the first of which says the opposite of the truth; two cases of a label, which come with others."""
+    candidates = noisy(draw, "multilabel", scales=(1, 1, 1), epochs=1)
+    labels = candidates.labels.copy()
+    labels[:, :3] = 0
+    labels[[0, 1], 2] = labels[[0, 10], 0] = labels[[1, 11], 1] = 1
+    logits = np.where(labels == 1, 1, -1) + np.random.default_rng(0).normal(0, 1, candidates.logits.shape)
+    logits[0] = np.where(labels == 1, -9, 9)
+    return replace(candidates, logits=logits.astype(np.float32), labels=labels)
+
+
+def test_a_resample_that_lost_a_label_votes_for_nobody(draw: Callable[..., Any]) -> None:
+    candidates = with_a_label_that_gets_lost(draw)
+    draws = drawn(candidates, 200)
+    assert 10 < draws.defined.sum() < 190 and candidates.goodness[0] == 0
+    votes = bagged_votes(candidates, draws, NOBODY), greedy_votes(candidates, np.random.default_rng(0))
+    assert votes[0].shares.shape[0] == votes[0].left_out.shape[0] == draws.defined.sum()
+    for one in votes:
+        assert 0 not in one.ensemble().trials and np.isfinite(one.goodness())
+
+
+def test_where_every_resample_lost_a_label_the_best_is_alone(draw: Callable[..., Any]) -> None:
+    candidates = with_a_label_that_gets_lost(draw)
+    draws = drawn(candidates, 200)
+    lost = Draws(draws.resamples, np.full_like(draws.in_bag, np.nan), draws.winners, draws.out_of_bag)
+    votes = bagged_votes(candidates, lost, NOBODY)
+    assert votes.ensemble() == votes.ensemble(2) == single(candidates) and np.isnan(votes.goodness())
+
+
+def test_many_candidates_need_little_memory() -> None:
+    generator = np.random.default_rng(0)
+    trials, epochs = np.repeat(np.arange(100), 60), np.tile(np.arange(1, 61), 100)
+    logits = generator.normal(size=(6_000, 20, 2)).astype(np.float32)
+    candidates = Candidates(trials, epochs, logits, np.repeat([0, 1], 10), "binary", "val/accuracy")
+    draws = drawn(candidates, 300)
+    tracemalloc.start()
+    for votes in (bagged_votes(candidates, draws, set(range(50))), greedy_votes(candidates, generator, {1})):
+        assert votes.ensemble(5).trials and np.isfinite(votes.goodness(5))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6  # a matrix of candidates x candidates alone is 288 MB
 
 
 @pytest.mark.parametrize("task", get_args(Task))

@@ -9,6 +9,7 @@ import pytest
 from medtune.config.trial import Metric
 from medtune.selection.candidates import Candidates
 from medtune.selection.candidates import draw as resample
+from medtune.selection.choose import choose
 from medtune.selection.ensembles import bagged, greedy, single
 from medtune.selection.recommendation import Recommendation, recommend
 from medtune.task import Task
@@ -24,8 +25,8 @@ def candidates_of(
 
 
 def recommended(candidates: Candidates, **options: Any) -> Recommendation:
-    draws = resample(candidates, 80, np.random.default_rng(0))
-    return recommend(candidates, draws, frozenset(), np.random.default_rng(1), **options)
+    found = choose(candidates, 80, 0)
+    return recommend(candidates, found.draws, found.corrected.value, frozenset(), np.random.default_rng(1), **options)
 
 
 @pytest.mark.parametrize("task", get_args(Task))
@@ -48,12 +49,35 @@ def test_several_where_they_are_better(draw: Callable[..., Any]) -> None:
     assert len(found.ensemble.trials) == 4
     assert several > one + 0.02
     assert f"of 4 trials reads .{several * 1000:.0f} out of bag" in found.why
-    assert f"the single winner .{one * 1000:.0f}: +.{(several - one) * 1000:03.0f} (" in found.why
+    assert f"the single winner .{one * 1000:.0f}: .{(several - one) * 1000:03.0f} better (" in found.why
+
+
+def test_the_single_winner_is_worth_what_the_selection_says(draw: Callable[..., Any]) -> None:
+    candidates = candidates_of(draw, "binary", "val/auroc", (4,) * 8)
+    draws = resample(candidates, 80, np.random.default_rng(0))
+    found = recommend(candidates, draws, 0.999, frozenset(), np.random.default_rng(1))
+    assert found.options["single"].estimate == 0.999
+    assert found.kind == "single" and "the single winner .999" in found.why
 
 
 def test_less_is_better_of_a_loss(draw: Callable[..., Any]) -> None:
     found = recommended(candidates_of(draw, "binary", "val/loss", (4,) * 8, cases=200))
-    assert 0 < found.options[found.kind].estimate < found.options["single"].estimate
+    several, one = found.options[found.kind].estimate, found.options["single"].estimate
+    assert 0 < several < one
+    assert f"{one - several:.3f} better (".removeprefix("0") in found.why and "-" not in found.why
+
+
+def test_a_difference_of_ten_keeps_its_digits(draw: Callable[..., Any]) -> None:
+    candidates = candidates_of(draw, "binary", "val/loss", (4,) * 8)
+    draws = resample(candidates, 80, np.random.default_rng(0))
+    several = recommended(candidates).options["bagged"].estimate
+    found = recommend(candidates, draws, several + 10.25, frozenset(), np.random.default_rng(1))
+    assert ": 10." in found.why and " better (" in found.why
+
+
+def test_by_an_ece_a_single_model_and_several_cannot_be_compared(draw: Callable[..., Any]) -> None:
+    found = recommended(candidates_of(draw, "binary", "val/ece", (4,) * 8, cases=200))
+    assert found.kind == "single" and "ECE of fewer cases" in found.why
 
 
 def test_one_where_nothing_else_comes_near(draw: Callable[..., Any]) -> None:
@@ -67,13 +91,40 @@ def test_one_where_nothing_else_comes_near(draw: Callable[..., Any]) -> None:
 def test_one_where_averaging_harms_beyond_the_error(draw: Callable[..., Any], metric: Metric) -> None:
     found = recommended(candidates_of(draw, "binary", metric, (0.1, 1, 1, 1), cases=300))
     assert found.kind == "single"
-    assert found.why.endswith("which is worse")
+    assert " worse (standard error" in found.why and found.why.endswith("and so the single winner is taken")
 
 
 def test_one_candidate(draw: Callable[..., Any]) -> None:
     found = recommended(candidates_of(draw, "multilabel", "val/auroc", (1,)))
     assert found.kind == "single"
     assert found.options["greedy"].ensemble == found.ensemble
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+@pytest.mark.parametrize("complete", [frozenset[int](), frozenset({0})])
+def test_one_trial_of_many_epochs(draw: Callable[..., Any], metric: Metric, complete: frozenset[int]) -> None:
+    candidates = candidates_of(draw, "multiclass", metric, (4,) * 8)
+    candidates = replace(candidates, trials=np.zeros(8, int), epochs=np.arange(1, 9))
+    selection = choose(candidates, 80, 0)
+    worth = selection.corrected.value
+    found = recommend(candidates, selection.draws, worth, complete, np.random.default_rng(1))
+    assert found.kind == "single" and "nothing to average" in found.why
+    assert selection.tie == (0,) and found.options["single"].estimate == worth
+    assert all(option.ensemble.kind == "single" for option in found.options.values())
+
+
+def test_a_resample_that_lost_a_label_says_nothing_of_the_winner(draw: Callable[..., Any]) -> None:
+    candidates = candidates_of(draw, "multilabel", "val/auroc", (1, 1, 1))
+    labels = candidates.labels.copy()
+    labels[:, :3] = 0
+    labels[[0, 1], 2] = labels[[0, 10], 0] = labels[[1, 11], 1] = 1
+    logits = np.where(labels == 1, 1, -1) + np.random.default_rng(0).normal(0, 1, candidates.logits.shape)
+    logits[0] = np.where(labels == 1, -9, 9)  # the opposite of the truth
+    candidates = replace(candidates, logits=logits.astype(np.float32), labels=labels)
+    assert not choose(candidates, 80, 0).draws.defined.all()
+    found = recommended(candidates)
+    assert all(0 not in option.ensemble.trials for option in found.options.values())
+    assert found.options["single"].estimate > 0.6
 
 
 def test_too_few_cases_to_judge_by(draw: Callable[..., Any]) -> None:

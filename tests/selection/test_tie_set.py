@@ -47,6 +47,22 @@ def test_numbers_of_trials_ascending_in_whatever_order_they_come() -> None:
     assert ties(back) == [trial + 10 for trial in ties(candidates)]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_it_is_the_largest_lead_against_what_chance_would_lead_by(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    candidates = sweep(generator.normal(1.5, 0.3, 9), 100, seed, epochs=1)
+    draws = draw(candidates, 200, generator)
+    drawn, wanted = draws.in_bag.astype(float), []
+    for trial in range(9):
+        others = [rival for rival in range(9) if rival != trial]
+        deviation = np.array([(drawn[:, rival] - drawn[:, trial]).std() for rival in others])
+        lead = candidates.goodness[others] - candidates.goodness[trial]
+        by_chance = drawn[:, others] - drawn[:, [trial]] - lead
+        limit = np.quantile((by_chance / deviation).max(axis=1), 0.96, method="higher")
+        wanted += [trial] if (lead / deviation).max() <= limit else []
+    assert tie_set(candidates, draws).tolist() == wanted and 0 < len(wanted) < 9
+
+
 def test_one_trial_is_tied_with_itself() -> None:
     assert ties(sweep(np.array([1.5]), 40, 0)) == [0]
 
