@@ -10,8 +10,9 @@ with the best value at its best epoch; the differences are to that one, with the
 
 "reads" is of validation alone, "tests" of the other cases: for the best complete trial and for means of the best what
 they have there; for the winner of all (trial, epoch) pairs, which is what `select` calls the best, the raw value, the
-plain bootstrap bias corrected one, and the corrected score that `select` prints and `selection.json` holds; for bagged,
-greedy and recommended the estimates of `recommend`, out of bag or, where it takes the single winner, that corrected score.
+plain bootstrap bias corrected one, and the corrected score that `select` prints and `selection.json` holds; for
+bagged, greedy and recommended the estimates of `recommend`: out of bag or, where it takes the single winner, that
+corrected score.
 """
 
 import argparse

@@ -9,10 +9,10 @@ their own speeds and fall a little after their best epoch.
 
 Prints two tables in markdown. The truth that errors are taken to is the true score of the candidate that reads best.
 `held`: in how many sweeps the tie set holds the truly best trial; where all are equal, so that each is truly best and
-some are in every set, the share of the single trials that are in it. `pairwise`: the trials
-whose own 95 % interval of the difference to the best holds 0. The cheapest trial within a quarter of a standard error
-and within one: how much lower its true score is than that of the one that reads best, with costs that have nothing to
-do with the score, and with costs that correlate by .3 with it.
+some are in every set, the share of the single trials that are in it. `pairwise`: the trials whose own 95 % interval
+of the difference to the best holds 0. The cheapest trial within a quarter of a standard error and within one: how much
+lower its true score is than that of the one that reads best, with costs that have nothing to do with the score, and
+with costs that correlate by .3 with it.
 """
 
 import argparse

@@ -53,6 +53,8 @@ def test_the_choice_is_written_and_is_plain_json(finished: SweepFolder) -> None:
     assert found["raw"] == pytest.approx(candidates.goodness[best])
     assert found["optimism"] == pytest.approx(found["raw"] - found["corrected"]) and found["winner"] in found["tie"]
     assert {"single", "bagged", "greedy"} == set(found["ensembles"]["options"])
+    assert found["ensembles"]["options"]["single"]["estimate"] == found["corrected"]  # one number for one model
+    assert found["one_standard_error"] in candidates.trials
     assert winner(finished, finished.config()).members[0].trial == found["winner"]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medtune.config.trial import METRICS
 from medtune.evaluation.intervals import Interval
 from medtune.report.words import believed, interval, number
 from medtune.search.summary import Summary
@@ -84,7 +85,7 @@ def selection_lines(found: dict[str, Any]) -> list[str]:
         f"best     trial {found['raw_winner']}, the best of {found['candidates']:,} candidates "
         f"(a trial at one epoch) on {found['cases']:,} cases",
         f"reads    {metric} {interval(raw)}",
-        f"is worth {interval(worth)}: the choice among so many adds {number(found['optimism'])}",
+        f"is worth {_worth(worth, found['optimism'], METRICS[metric])}",
         f"tied     {_some(found['tie'])} of {len(found['trials'])} trials cannot be told from the best",
         f"thrifty  trial {found['thrifty']} is the cheapest of those about as good, by {found['cost']}",
     ]
@@ -103,6 +104,15 @@ def selection_lines(found: dict[str, Any]) -> list[str]:
     by_greed = " --greedy" if advice["recommended"] == "greedy" else ""
     option = "" if advice["recommended"] == "single" else f" (`retrain --ensemble {size}{by_greed}`)"
     return [*lines, f"advice   {advice['recommended']}{option}: {advice['why']}"]
+
+
+def _worth(worth: dict[str, Any], optimism: float | None, direction: str) -> str:
+    if optimism is None:
+        return interval(worth)
+    flattered = (optimism > 0) == (direction == "max")
+    return (
+        f"{interval(worth)}: chosen among so many, it reads {abs(optimism):.3f} too {'well' if flattered else 'badly'}"
+    )
 
 
 SHOWN = 8  # numbers of trials in a line
