@@ -20,15 +20,21 @@ def select(
     json: Json = False,
 ) -> None:
     """Say which trial to believe, and what its score is worth. No look at the test; no training without --finalists."""
-    from medtune.cli.text import command, say, selection_lines, show
+    from medtune.cli.text import command, going_on, say, selection_lines, show
     from medtune.search.folder import SweepFolder
 
     opened = SweepFolder.open(folder)
     opened.lock()
     from medtune.tracking.selected import select_tracked
 
-    found = select_tracked(opened, opened.config(), finalists, seeds, say)
-    show([*selection_lines(found), f"next     {command('retrain', opened.path)}"], found, json)
+    with going_on(opened.path, "select"):
+        found = select_tracked(opened, opened.config(), finalists, seeds, say)
+    lines = [*selection_lines(found), f"next     {command('retrain', opened.path)}"]
+    if (kind := found["ensembles"]["recommended"]) != "single":
+        size = found["ensembles"]["options"][kind]["trials"]
+        by_greed = " --greedy" if kind == "greedy" else ""
+        lines.append(f"or       {command('retrain', opened.path)} --ensemble {size}{by_greed}")
+    show(lines, found, json)
 
 
 def retrain(
@@ -64,8 +70,8 @@ def retrain(
     config = opened.config()
     if test_curves:
         return _test_curves(opened, config, again, json)
-    from medtune.cli.text import command, say, show
-    from medtune.retraining.plan import plan_retrain
+    from medtune.cli.text import command, going_on, say, show
+    from medtune.retraining.plan import plan_before, plan_retrain
     from medtune.select import ensemble as ensemble_of
     from medtune.select import one_trial, winner
     from medtune.tracking.retrained import retrain_tracked
@@ -77,7 +83,10 @@ def retrain(
     plan = plan_retrain(opened, config, chosen, seeds, epochs, cast(Any, train_on), default)
     beside = " and the untuned default" if plan.default else ""
     say(f"{plan.chosen}{beside} on {plan.train_on}, seeds: {plan.seeds}")
-    paths = retrain_tracked(opened, config, plan, say)
+    if (before := plan_before(opened)) not in (None, plan):
+        say(f"what was retrained before makes way: {before.chosen}")
+    with going_on(opened.path, "retrain"):
+        paths = retrain_tracked(opened, config, plan, say)
     shown = [str(path) for path in paths]
     result = {"chosen": plan.chosen, "trial": plan.trial, "train_on": plan.train_on, "models": shown}
     show([*(f"model    {path}" for path in shown), f"next     {command('test', opened.path)}"], result, json)

@@ -1,13 +1,16 @@
 """Results in words."""
 
+import contextlib
 import csv
 import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from medtune.config.trial import METRICS
 from medtune.evaluation.intervals import Interval
@@ -78,6 +81,16 @@ def with_interval(interval: Interval) -> str:
     return f"{interval.value:.3f} (95 % {interval.low:.3f} to {interval.high:.3f})"
 
 
+@contextlib.contextmanager
+def going_on(path: Path, verb: str) -> Iterator[None]:
+    """Says after Ctrl-C that nothing is lost, and exits with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted: what was trained is kept, and the same command goes on ({command(verb, path)} …)")
+        raise typer.Exit(130) from None
+
+
 def selection_lines(found: dict[str, Any]) -> list[str]:
     """Who won, what that is worth, and who else could have."""
     metric, raw, worth = found["metric"], found["raw_interval"], found["corrected_interval"]
@@ -115,6 +128,14 @@ def _worth(worth: dict[str, Any], optimism: float | None, direction: str) -> str
     )
 
 
+def _against_default(difference: dict[str, Any]) -> str:
+    if difference["value"] is None:
+        return ""
+    if difference["low"] <= 0 <= difference["high"]:
+        return ", not told apart: tuning has gained nothing that these cases could show"
+    return ", better" if difference["low"] > 0 else ", worse: take the default, or another trial on other test cases"
+
+
 SHOWN = 8  # numbers of trials in a line
 
 
@@ -135,7 +156,9 @@ def test_lines(result: dict[str, Any]) -> list[str]:
         lines.append(f"ECE      {after['ece']['words']}")
     if default := result["default"]:
         lines.append(f"untuned default: AUROC {interval(default['auroc'])}, accuracy {interval(default['accuracy'])}")
-        lines.append(f"AUROC less the default's: {interval(default['difference']['auroc'])}")
+        for name, label in (("auroc", "AUROC"), ("accuracy", "accuracy")):
+            difference = default["difference"][name]
+            lines.append(f"{label} less the default's: {interval(difference)}{_against_default(difference)}")
     seeds = result["seeds"]["auroc"]["each"]
     if len(seeds) > 1:
         each = ", ".join(number(value) or "undefined" for value in seeds)

@@ -71,7 +71,7 @@ def _run(folder: Any, config: Any, json: bool) -> None:
         *summary_lines(summary),
         f"folder   {folder.path}, {seconds:.0f} s",
         f"browse   {command('ui', folder.path)}",
-        f"next     {command('retrain', folder.path)}" if finished else f"go on    {command('resume', folder.path)}",
+        f"next     {command('select', folder.path)}" if finished else f"go on    {command('resume', folder.path)}",
     ]
     if not tracker.reached:
         text.append(f"tracking {tracker.uri} was not reached; later: {command('tracking sync', folder.path)}")

@@ -1,5 +1,6 @@
 """The whole of a sweep file beside its `trial:`: what runs, on what, and what is kept."""
 
+import zlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -167,6 +168,12 @@ class SweepConfig(Part):
     @classmethod
     def _space(cls, tree: Any) -> Any:
         return tree if tree is not None else {}
+
+    @property
+    def sampler_seed(self) -> int:
+        """With a warm start another one than the earlier sweeps', whose points would be drawn once more."""
+        names = [Path(where).name for where in self.search.warm_start]
+        return zlib.crc32(repr((self.seed, names)).encode()) if names else self.seed
 
     @property
     def direction(self) -> Literal["max", "min"]:

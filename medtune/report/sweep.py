@@ -35,7 +35,7 @@ def sweep_document(
             Section("What was searched", list(_searched(sweep))),
             Section("What won", list(_won(sweep, selection))),
             Section("What that is worth", list(_worth(selection, overview))),
-            Section("How the search went", list(_overview(overview))),
+            Section("How the search went", list(_overview(sweep, selection, overview))),
             *evaluation_sections(evaluation, pictures),
             Section("The sealed test", list(_test(sweep))),
             Section("What it cost", list(_cost(sweep))),
@@ -199,7 +199,14 @@ OVERVIEW = {
 }
 
 
-def _overview(folder: Path) -> Iterator[Block]:
+def _overview(sweep: Sweep, selection: Mapping[str, Any], folder: Path) -> Iterator[Block]:
+    best = sweep.best
+    if best is not None and best["number"] != selection["winner"]:
+        yield Text(
+            f"In these pictures the best is the best complete trial, {best['number']}. What was chosen, trial "
+            f"{selection['winner']}, was {sweep.trials.loc[selection['winner'], 'state']}: selection looks at every "
+            "epoch of every trial, the pruned ones too."
+        )
     for name, words in OVERVIEW.items():
         path = folder / f"{name}.png"
         if path.exists():

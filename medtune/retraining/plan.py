@@ -1,5 +1,6 @@
 """What is retrained: which trials, for how long, how often, and on what."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -139,6 +140,13 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         "parts": [part(one) for one in plan.parts],
         "default": plan.default and part(plan.default),
     }
+
+
+def plan_before(folder: SweepFolder) -> Plan | None:
+    """The plan that was retrained last; None where there is none that this version can read."""
+    with contextlib.suppress(FolderError):
+        return plan_of(folder)
+    return None
 
 
 def plan_of(folder: SweepFolder) -> Plan:

@@ -110,7 +110,7 @@ class Ledger:
         return looks
 
     def _sampler(self, number: int) -> BaseSampler:
-        return build_sampler(self.config.search.sampler, self.config.seed, number, self.config.trial)
+        return build_sampler(self.config.search.sampler, self.config.sampler_seed, number, self.config.trial)
 
     def _entry(self, trial: FrozenTrial) -> Entry:
         best_epoch, value = best_of(trial, self.config.direction)

@@ -5,6 +5,7 @@ Both may be done again after a kill: a version is found by its sweep and its mod
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -117,6 +118,7 @@ def fetch_model(address: str, uri: str | None = None) -> Path:
     from medtune.tracking.runs import known_server
 
     server = known_server(uri)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
     from mlflow.exceptions import MlflowException
 

@@ -56,7 +56,12 @@ def card(model: Facts, test: Facts | None = None) -> Document:
 
 def _kind(model: Facts) -> str:
     names = [member["config"]["model"]["name"] for member in model["members"]]
-    return names[0] if len(names) == 1 else f"an ensemble of {len(names)}"
+    if len(names) == 1:
+        return names[0]
+    trials = len({member["trial"] for member in model["members"]})
+    if trials == len(names):
+        return f"an ensemble of {trials} trials"
+    return f"an ensemble of {len(names)} epochs of {trials} trial{'s' * (trials > 1)}"
 
 
 def _about(model: Facts) -> str:

@@ -154,7 +154,7 @@ class TestSweepAndResume:
         assert re.search(r"tiny: 5 trials \(\d complete, \d pruned\)", out)
         assert re.search(r"best     trial \d, epoch \d: val AUROC 0\.\d+ \(95 % 0\.\d+ to .*\), accuracy .*, ECE ", out)
         assert "default  trial 0, epoch " in out and f"folder   {tmp_path / 'runs' / 'tiny'}, " in out
-        assert "browse   medtune ui runs/tiny" in out and "next     medtune retrain runs/tiny" in out
+        assert "browse   medtune ui runs/tiny" in out and "next     medtune select runs/tiny" in out
         assert err.count(" left") == 5
 
     def test_as_json(self, medtune: Call, tiny: Any, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ class TestSweepAndResume:
         assert code == 0 and keys <= told.keys() and len(out.splitlines()) == 1
         assert told["trials"].keys() == {"complete", "pruned", "failed", "unfinished"}
         assert {"trial", "val/auroc", "val/ece"} <= told["best"].keys()
-        assert told["folder"] == str(tmp_path / "elsewhere") and "next     medtune retrain elsewhere" in err
+        assert told["folder"] == str(tmp_path / "elsewhere") and "next     medtune select elsewhere" in err
 
     def test_overrides_reach_the_folder(self, medtune: Call, tiny: Any, tmp_path: Path) -> None:
         code, out, _ = medtune("sweep", tiny.file, "--set", "search.trials=2", "--set", "sweep=short", "--json")
@@ -292,10 +292,22 @@ def test_retrain_another_trial_or_an_ensemble(medtune: Call, finished: SweepFold
     assert code == 0 and "trial 1 up to epoch " in err
     assert not (finished.retrained / "default").exists()
     code, _, err = medtune("retrain", "runs/tiny", "--ensemble", 2, "--train-on", "train+val")
-    assert code == 0 and "on train+val" in err
-    for wrong in (("--trial", 1, "--ensemble", 2), ("--train-on", "all"), ("--trial", 99)):
+    assert code == 0 and "on train+val" in err and "what was retrained before makes way: trial 1 up to epoch 1" in err
+    wrongs = ("--trial", 1, "--ensemble", 2), ("--train-on", "all"), ("--trial", 99), ("--greedy",), ("--again",)
+    for wrong in wrongs:
         code, out, err = medtune("retrain", "runs/tiny", *wrong)
         assert code == 2 and out == ""
+
+
+def test_an_interrupted_retraining_says_how_to_go_on(
+    medtune: Call, finished: SweepFolder, no_engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medtune.retraining.train.on_ray", interrupted)
+    code, _, err = medtune("retrain", "runs/tiny", "--trial", 1, "--epochs", 1)
+    assert code == 130 and "interrupted: what was trained is kept" in err and "medtune retrain runs/tiny" in err
 
 
 def test_test_curves(medtune: Call, finished: SweepFolder, no_engine: None) -> None:

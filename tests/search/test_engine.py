@@ -179,7 +179,7 @@ def test_interrupted_then_killed_then_resumed_a_sweep_is_what_it_would_have_been
 
     # and it comes to its end
     code, out, err = shell.finish(shell.start("resume", "runs/tiny", "--json"))
-    assert code == 0 and "Traceback" not in err and "next     medtune retrain runs/tiny" in err
+    assert code == 0 and "Traceback" not in err and "next     medtune select runs/tiny" in err
     told = json.loads(out.splitlines()[-1])
     assert {"sweep", "folder", "trials", "best", "tracking_uri", "parent_run_id", "seconds"} <= told.keys()
     assert told["trials"] == {"complete": 9, "pruned": 0, "failed": 0, "unfinished": 0}

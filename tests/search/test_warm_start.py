@@ -288,3 +288,10 @@ class TestAWholeSweep:
     def test_twice_is_the_same(self, config: SweepConfig, tmp_path: Path) -> None:
         one, other = (with_warm_start(config, tmp_path).search.start_with for _ in range(2))
         assert one == other and one
+
+
+def test_the_sampler_does_not_draw_the_points_of_the_earlier_sweep_again(tiny: Any) -> None:
+    config = tiny.config()
+    warm = config.model_copy(update={"search": config.search.model_copy(update={"warm_start": ("runs/first",)})})
+    elsewhere = config.model_copy(update={"search": config.search.model_copy(update={"warm_start": ("/a/first",)})})
+    assert config.sampler_seed == config.seed != warm.sampler_seed == elsewhere.sampler_seed
