@@ -110,7 +110,7 @@ def test_a_model_of_an_earlier_version_has_a_card_too(folder: Path) -> None:
 def test_of_an_ensemble_every_member_has_its_share(make_model: Any) -> None:
     text = written(make_model("ordinal", ("smallcnn", "smallcnn")))
     assert (
-        ": an ensemble of 2 epochs of 1 trial\n" in text
+        ": an ensemble of 2 trials\n" in text
         and "an image is, in order: grade 0" in text
         and "decision: the likeliest class" in text
     )
