@@ -468,6 +468,7 @@ class TestTheVerb:
         known = {"auroc": {"value": 0.6, "low": 0.5, "high": 0.7}, "looks": 1}
         seeds = {name: {"each": [0.6]} for name in ("auroc", "accuracy", "ece")}
         champion, worse = registered.sweep(), registered.sweep()
+        monkeypatch.setattr(retrained, "retrained_models", lambda folder: [folder.retrained / "model"])
         for folder in (champion, worse):
             write_model(folder.path / "retrain" / "model", dataset="a set")
         better = {**known, "auroc": {"value": 0.9, "low": 0.8, "high": 0.95}}
@@ -475,7 +476,7 @@ class TestTheVerb:
             monkeypatch.setattr(retrained, "unseal", lambda *_: {**found, "seeds": seeds, "default": None})  # noqa: B023
             told = retrained.test_tracked(folder, folder.config(), again=False)["registry"]
         assert told["champion"] is False and told["name"] == "medtune-a-set"
-        (worse.path / "test.json").write_text(json.dumps(known))
+        (worse.path / "test.json").write_text(json.dumps({**known, "seeds": seeds, "default": None}))
         monkeypatch.setattr(retrained, "unseal", lambda *_: pytest.fail("opened once more"))
         told = retrained.test_tracked(worse, worse.config(), again=False, promote=True)["registry"]
         assert told["champion"] is True and registered.champion("medtune-a-set") == "2"
