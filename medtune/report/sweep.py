@@ -132,7 +132,7 @@ def _won(sweep: Sweep, selection: Mapping[str, Any]) -> Iterator[Block]:
     rows = [[name, _shown(best[name]), _shown(default[name])] for name in sweep.swept]
     yield Table(["", f"trial {best['number']}", "default"], rows)
     first = [entry.number for entry in ranked(sweep.entries, sweep.config.direction)[:SHOWN_TRIALS]]
-    yield Text("The first trials of the sweep, the complete ones before those that were pruned:")
+    yield Text("The best trials, those that ran to their end before those that were pruned:")
     yield Table(
         ["trial", "state", "epoch", "val AUROC", "95 %", "val ECE", "accuracy"],
         [
@@ -161,9 +161,9 @@ def _worth(selection: Mapping[str, Any], overview: Path) -> Iterator[Block]:
     advice = selection["ensembles"]
     yield Text(
         "Each resample of the cases has a winner of its own, which is scored on the cases that the resample left out; "
-        f"the mean of that over {selection['resamples']:,} resamples is what a winner of such a sweep is worth "
-        "(bootstrap bias correction, Tsamardinos et al. 2018). The interval of a single trial knows nothing of the "
-        "choice."
+        f"the mean of that over {selection['resamples']:,} resamples (bootstrap bias correction, Tsamardinos et al. "
+        "2018), and a part of what those winners lack of the one on all cases, as far as trials truly differ, is what "
+        "the winner is worth. The interval of a single trial knows nothing of the choice."
     )
     if (overview / f"{SELECTION}.png").exists():
         yield Picture((overview / f"{SELECTION}.png").read_bytes(), SELECTION, "Who could have won")
