@@ -20,7 +20,7 @@ from medtune.search.pruning import Pruner
 LEVEL, LEVEL_SPREAD = 0.85, 0.055
 PACE, PACE_SPREAD, FAST_AND_FAR = 0.1, 0.93, 0.5
 NOISE = 0.03
-START_UP = 8.0  # seconds until the first epoch, on a machine with nothing else to do: Ray, and torch in each worker
+START_UP = 14.0  # seconds until the first epoch: Ray, and torch in each worker; 8 to 21 on machines that were tried
 TRIAL_START = 0.1  # seconds: a model, a first batch
 EPOCH_END = 0.015  # seconds: checkpoint, report, what the driver says to it
 SHUT_DOWN = 3.0  # seconds after the last epoch: the tracking server gets the rest, Ray ends
