@@ -80,15 +80,15 @@ def run_finalists(
     check_data(folder, config)
     wanted = [Bout(trial, epoch, index) for trial, epoch in candidates for index in range(seeds)]
     results = folder.path / "finalists" / "results.jsonl"
-    bouts = [bout for bout in wanted if bout not in _known(results)]
+    known = _known(results)
+    bouts = [bout for bout in wanted if bout not in known]
     failed: dict[Bout, str] = {}
     if bouts:
         batch = launch(config, partial(load_search_data, config), partial(_batch, folder, config, bouts, on_epoch))
         _write(results, bouts, batch)
         if len(batch.failed) == len(bouts) or not batch.finished:
             batch.check(lambda job: f"finalist {bouts[job].trial}, seed {bouts[job].index + 1}")
-        failed = {bouts[job]: why for job, why in batch.failed.items()}
-    known = _known(results)
+        known, failed = _known(results), {bouts[job]: why for job, why in batch.failed.items()}
     finalists = [
         Finalist(
             trial,

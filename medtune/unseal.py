@@ -21,7 +21,6 @@ from medtune.evaluation.metrics import evaluate, probabilities
 from medtune.evaluation.official import official_name, write_official
 from medtune.evaluation.resampling import auroc_bootstrap
 from medtune.files import write_whole
-from medtune.retraining.plan import DEFAULT
 from medtune.retraining.result import default_model, retrained_models
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
@@ -41,9 +40,9 @@ def unseal(folder: SweepFolder, config: SweepConfig, again: bool = False) -> dic
     the untuned default does, trained the same way, and the first model's numbers less its. again: see `open_sealed`.
     """
     models = [TrainedModel.load(path) for path in retrained_models(folder)]  # what is wrong with them costs no look
-    default = default_model(folder) and TrainedModel.load(folder.retrained / DEFAULT)
+    default = [] if (path := default_model(folder)) is None else [TrainedModel.load(path)]
     looks, splits = open_sealed(folder, config, again)
-    said = [_Said.of(model, splits, config.data) for model in [*models, *([default] if default else [])]]
+    said = [_Said.of(model, splits, config.data) for model in [*models, *default]]
     measured = [one.measured() for one in said]
     result = {
         **measured[0],

@@ -20,7 +20,7 @@ def select(
     json: Json = False,
 ) -> None:
     """Say which trial to believe, and what its score is worth. No look at the test; no training without --finalists."""
-    from medtune.cli.text import command, going_on, say, selection_lines, show
+    from medtune.cli.text import command, ensemble_option, going_on, say, selection_lines, show
     from medtune.search.folder import SweepFolder
 
     opened = SweepFolder.open(folder)
@@ -30,10 +30,8 @@ def select(
     with going_on(opened.path, "select"):
         found = select_tracked(opened, opened.config(), finalists, seeds, say)
     lines = [*selection_lines(found), f"next     {command('retrain', opened.path)}"]
-    if (kind := found["ensembles"]["recommended"]) != "single":
-        size = found["ensembles"]["options"][kind]["trials"]
-        by_greed = " --greedy" if kind == "greedy" else ""
-        lines.append(f"or       {command('retrain', opened.path)} --ensemble {size}{by_greed}")
+    if option := ensemble_option(found):
+        lines.append(f"or       {command('retrain', opened.path)} {option}")
     show(lines, found, json)
 
 

@@ -112,11 +112,16 @@ def selection_lines(found: dict[str, Any]) -> list[str]:
         came = "; ".join(one["failed"].values()) or f"mean {number(one['mean'])} ({each})"
         lines.append(f"finalist trial {one['trial']}, epoch {one['epoch']}: {came}")
     lines.append(f"winner   trial {found['winner']}, epoch {found['epoch']}")
-    advice = found["ensembles"]
-    size = advice["options"][advice["recommended"]]["trials"]
-    by_greed = " --greedy" if advice["recommended"] == "greedy" else ""
-    option = "" if advice["recommended"] == "single" else f" (`retrain --ensemble {size}{by_greed}`)"
-    return [*lines, f"advice   {advice['recommended']}{option}: {advice['why']}"]
+    advice, option = found["ensembles"], ensemble_option(found)
+    how = f" (`retrain {option}`)" if option else ""
+    return [*lines, f"advice   {advice['recommended']}{how}: {advice['why']}"]
+
+
+def ensemble_option(found: dict[str, Any]) -> str:
+    """What `retrain` is to be told for what a selection recommends; nothing for the single winner."""
+    kind = found["ensembles"]["recommended"]
+    size = found["ensembles"]["options"][kind]["trials"]
+    return {"single": "", "bagged": f"--ensemble {size}", "greedy": f"--ensemble {size} --greedy"}[kind]
 
 
 def _worth(worth: dict[str, Any], optimism: float | None, direction: str) -> str:

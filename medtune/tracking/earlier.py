@@ -18,7 +18,7 @@ from medtune.config.write import without_password
 from medtune.search.earlier import swept_names
 from medtune.search.entries import Entry, State, broken_by, violation
 from medtune.search.warm_start import EarlierSweep, EarlierTrial, shared_part
-from medtune.tracking.server import tracking_uri
+from medtune.tracking.server import runs_in, tracking_uri
 from medtune.tracking.spool import SWEEP, trial_run
 
 
@@ -51,7 +51,7 @@ def _sweeps(uri: str, name: str) -> list[EarlierSweep]:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         raise ConfigError([_nowhere(uri, name)])
-    runs = _runs(client, str(experiment.experiment_id))
+    runs = list(runs_in(client, str(experiment.experiment_id)))
     parents = sorted((run for run in runs if _is(run, SWEEP)), key=lambda run: run.info.start_time)
     found = [_sweep(client, parent, runs) for parent in parents]
     return [sweep for sweep in found if sweep is not None]
@@ -62,17 +62,6 @@ def _nowhere(uri: str, name: str) -> str:
         f"search.warm_start: {name} is neither the folder of a sweep nor an experiment of {without_password(uri)}; "
         "check the path or the name, and tracking.uri"
     )
-
-
-def _runs(client: Any, experiment: str) -> list[Any]:
-    found: list[Any] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment], max_results=1000, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def _is(run: Any, key: str) -> bool:

@@ -28,7 +28,7 @@ from medtune.figures.trial import draw_predictions
 from medtune.files import write_whole
 from medtune.search.folder import SweepFolder
 from medtune.tracking.registry import promote, register
-from medtune.tracking.server import default_artifacts, tracking_uri
+from medtune.tracking.server import default_artifacts, runs_in, tracking_uri
 from medtune.tracking.spool import SWEEP, Line, read_from
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -82,7 +82,7 @@ class Mirror:
         with _first_time(self.uri):
             client = mlflow.MlflowClient(self.uri)
             self.experiment = _experiment(client, self.config.tracking.experiment, self._artifacts())
-        found = _runs_of(client, self.experiment, self.folder.sweep_id)
+        found = runs_in(client, self.experiment, f"tags.`medtune.sweep_id` = '{self.folder.sweep_id}'")
         self.runs = {run.data.tags["medtune.run"]: run.info.run_id for run in found}
         self.client = client
 
@@ -231,16 +231,6 @@ def _experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) -
     if found is None:
         raise MlflowException(f"the experiment {name} can neither be found nor made")
     return str(found.experiment_id)
-
-
-def _runs_of(client: mlflow.MlflowClient, experiment: str, sweep_id: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = client.search_runs([experiment], f"tags.`medtune.sweep_id` = '{sweep_id}'", page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 @contextlib.contextmanager

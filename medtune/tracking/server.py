@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,17 @@ def experiment_id(uri: str, name: str) -> str | None:
     """The id of an experiment; None where there is none of this name. Raises MlflowException likewise."""
     found = _client(uri).get_experiment_by_name(name)
     return None if found is None else str(found.experiment_id)
+
+
+def runs_in(client: Any, experiment: str, only: str = "") -> Iterator[Any]:
+    """The runs of an experiment, page by page. only: a filter as MLflow has them."""
+    token = None
+    while True:
+        page = client.search_runs([experiment], only, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _client(uri: str) -> Any:
