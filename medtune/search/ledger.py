@@ -62,7 +62,13 @@ class Ledger:
         frozen = self.study.get_trials(deepcopy=False)[number]
         self.study.sampler = self._sampler(number)
         handle = self._handles[number] = optuna.Trial(self.study, frozen._trial_id)
-        return suggest(handle, self.config.trial, self.config.search.sampler)
+        try:
+            return self.point(number)
+        except ValueError:  # the draws that the ledger has are made once more, so that the next ones are what they were
+            for name, distribution in frozen.distributions.items():
+                if name not in handle.relative_params:
+                    self.study.sampler.sample_independent(self.study, frozen, name, distribution)
+            return suggest(handle, self.config.trial, self.config.search.sampler)
 
     def point(self, number: int) -> Point:
         """The point of any trial, from the ledger alone."""

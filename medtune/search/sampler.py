@@ -33,8 +33,8 @@ def build_sampler(name: str, seed: int, trial: int, space: Mapping[str, Any]) ->
                 return TPESampler(multivariate=True, group=True, constant_liar=True, seed=ask_seed)
             case "random" | "grid":  # every point of a grid is given beforehand
                 return RandomSampler(seed=ask_seed)
-            case "qmc":  # its place in the sequence is in the ledger; the scrambling must stay the same
-                return QMCSampler(scramble=True, seed=seed, independent_sampler=RandomSampler(seed=ask_seed))
+            case "qmc":
+                return Sequence(trial, seed, RandomSampler(seed=ask_seed))
             case "gp":
                 return WholeSpace(whole, GaussianProcess(seed=ask_seed, warn_independent_sampling=False))
             case "cmaes":
@@ -42,6 +42,18 @@ def build_sampler(name: str, seed: int, trial: int, space: Mapping[str, Any]) ->
             case "nsga2":
                 return WholeSpace(whole, NSGAIISampler(population_size=POPULATION, seed=ask_seed))
     raise ValueError(f"no sampler is called {name}")
+
+
+class Sequence(QMCSampler):
+    """Optuna's, with a trial's place in the sequence by its number: Optuna counts in the ledger, where a trial that a
+    kill cut short moves all later ones on by one place. The scrambling is the sweep's."""
+
+    def __init__(self, trial: int, seed: int, independent: BaseSampler) -> None:
+        super().__init__(scramble=True, seed=seed, independent_sampler=independent)
+        self.place = max(trial - 1, 0)  # trial 0 is the default
+
+    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
+        return self.place
 
 
 def suggest(trial: optuna.Trial | FrozenTrial, space: Mapping[str, Any], sampler: str) -> Point:

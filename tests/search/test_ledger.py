@@ -160,6 +160,8 @@ class TestEverySampler:
         trial_config(again.config.trial, point)
         now = again.study.get_trials()[2].params
         assert {name: now[name] for name in had} == had and len(now) > len(had)
+        whole = sampled(sampler, "whole")
+        assert point == ask(whole, 3, presets(whole.config))[2]  # what was drawn after the break too
 
 
 def test_another_seed_draws_others(ledger: MakeLedger) -> None:
