@@ -4,6 +4,7 @@ import json
 import pickle
 import random
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
@@ -187,6 +188,16 @@ def retrain_best() -> Callable[..., list[Path]]:
     """`retrain_best(folder, seeds=None, epochs=None, ...)`: the best complete trial, in this process and, unless asked
     for, without the default beside it; with changes of the plan by name. The folders of the models."""
     return _best_retrained
+
+
+@pytest.fixture
+def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where Ray and killed processes keep what they must: short, because of Ray's sockets, and removed."""
+    path = Path(tempfile.mkdtemp(prefix="mt-"))
+    monkeypatch.setenv("RAY_TMPDIR", str(path))
+    monkeypatch.setenv("TMPDIR", str(path))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
