@@ -65,7 +65,7 @@ def sweep(trials: int, out: Path) -> tuple[float, float, float, int]:
     cpus, _ = cluster.start(config.cluster)
     share = plan_shares(config.resources, cpus, 0, 28)
     with Tracker(folder, config) as tracker:
-        ledger = Ledger(folder.ledger, folder.sweep_id, config)
+        ledger = Ledger(folder, config, write=True)
         pruner = build_pruner(config.pruning, "max", EPOCHS)
         jobs = JobMaker(config, share)
         run = SweepRun(folder, config, ledger, pruner, jobs, [tracker.watcher()])

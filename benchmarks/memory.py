@@ -65,7 +65,7 @@ def private_memory(megabytes: int) -> Largest:
         seen = Largest()
         cpus, gpus = cluster.start(config.cluster)
         share = plan_shares(config.resources, cpus, gpus, SIDE)
-        ledger, jobs = Ledger(folder.ledger, folder.sweep_id, config), JobMaker(config, share)
+        ledger, jobs = Ledger(folder, config, write=True), JobMaker(config, share)
         run = SweepRun(folder, config, ledger, KeepAll(), jobs, [seen])
         engine.run_jobs(run, SearchData("memory", split, Split(images[:1], split.labels[:1])), share, read_all)
         cluster.stop()

@@ -30,7 +30,7 @@ OnCurves = Callable[[int, Mapping[str, float]], None]  # an epoch, and its nine 
 def trained_plan(folder: SweepFolder, config: SweepConfig) -> Plan:
     """The plan of the retrained models. Raises FolderError where there are none, or where the test is still sealed."""
     retrained_models(folder)
-    if not Ledger(folder.ledger, folder.sweep_id, config).looks:
+    if not Ledger(folder, config).looks:
         raise FolderError(
             f"{folder.path} has its test still sealed, and these curves are for a report, never for a choice: "
             f"`medtune test {folder.path}` comes first"

@@ -4,15 +4,28 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """The file under its name is always a whole one: the old, or the new."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write what is to have this name: under it is always a whole file, the old or the new. What a full disk
+    cuts short is removed, which makes room again."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A whole file with these bytes."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def to_json(record: dict[str, Any]) -> str:

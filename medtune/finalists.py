@@ -107,7 +107,7 @@ def _of(bout: Bout, trial: int, epoch: int) -> bool:
 
 
 def _batch(folder: SweepFolder, config: SweepConfig, bouts: Sequence[Bout], on_epoch: OnEpoch, share: Share) -> Batch:
-    make_job, ledger = JobMaker(config, share), Ledger(folder.ledger, folder.sweep_id, config)
+    make_job, ledger = JobMaker(config, share), Ledger(folder, config)
 
     def job(number: int, bout: Bout) -> Job:
         trial = without_patience(trial_config(config.trial, ledger.point(bout.trial))).model_dump(mode="json")

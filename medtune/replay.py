@@ -15,9 +15,10 @@ from medtune.data.splits import data_md5
 from medtune.models.published import fetch_weights
 from medtune.provenance import processor, versions
 from medtune.search.entries import best_epoch_of
+from medtune.search.failures import reason_of
 from medtune.search.record import Record, RecordError
 from medtune.search.sweep import search_data
-from medtune.search.worker import Job, SearchData, begin, reason_of
+from medtune.search.worker import Job, SearchData, begin
 from medtune.training.device import detect_device
 from medtune.training.predictions import logits_of_epoch
 
@@ -95,6 +96,7 @@ def replay(record: Record, on_epoch: OnEpoch, data_at: Path | None = None) -> Re
         metric=used.objective.metric,
         direction=used.objective.direction,
         storage="",
+        halved_from=used.halved_from,
     )
     loaded = search_data(data, used.data.fraction_seed)
     try:

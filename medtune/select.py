@@ -186,7 +186,7 @@ def candidates_of(
 
 
 def _entries(folder: SweepFolder, config: SweepConfig) -> list[Entry]:
-    return Ledger(folder.ledger, folder.sweep_id, config).entries()
+    return Ledger(folder, config).entries()
 
 
 def _ended(entries: Sequence[Entry]) -> dict[str, int]:
@@ -195,7 +195,7 @@ def _ended(entries: Sequence[Entry]) -> dict[str, int]:
 
 def _costs(folder: SweepFolder, config: SweepConfig, trials: set[int]) -> tuple[Cost, dict[int, float]]:
     """What each trial costs: parameters where the models differ in them, else seconds an epoch."""
-    ledger, info = Ledger(folder.ledger, folder.sweep_id, config), describe(config.data)
+    ledger, info = Ledger(folder, config), describe(config.data)
     channels = 3 if config.data.as_rgb else info.channels
     points = {number: trial_config(config.trial, ledger.point(number)).model for number in sorted(trials)}
     builds = {number: model.model_copy(update=NOT_BUILT).model_dump_json() for number, model in points.items()}

@@ -92,7 +92,7 @@ def subject_of_trial(
     the best trial unless a number is given. against: another trial, the untuned default unless given. Raises
     FolderError where a trial that was named is not there or has left no predictions."""
     check_data(folder, config)
-    ledger = Ledger(folder.ledger, folder.sweep_id, config)
+    ledger = Ledger(folder, config)
     entries = ledger.entries()
     entry = _chosen_entry(folder, config, entries, number)
     best_epoch, entry = entry.best_epoch, replace(entry, best_epoch=epoch or entry.best_epoch)

@@ -63,7 +63,7 @@ def open_sealed(folder: SweepFolder, config: SweepConfig, again: bool) -> tuple[
 
     Raises FolderError where it has been and may not; DataError."""
     check_data(folder, config)
-    ledger = Ledger(folder.ledger, folder.sweep_id, config)
+    ledger = Ledger(folder, config, write=True)
     if ledger.looks and not again:
         raise FolderError(
             f"the test of {folder.path} has been opened {_times(ledger.looks)} already: what is chosen after a look "

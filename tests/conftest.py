@@ -89,7 +89,7 @@ class TinySweeps:
         return SweepRun(
             folder,
             config,
-            Ledger(folder.ledger, folder.sweep_id, config),
+            Ledger(folder, config, write=True),
             pruner or build_pruner(config.pruning, config.direction, longest(config.trial)),
             JobMaker(config, Share("cpu", 1, 0.0, 1)),
             watchers,
@@ -129,7 +129,7 @@ class TinySweeps:
         return run
 
     def entries(self, folder: SweepFolder) -> list[Entry]:
-        return Ledger(folder.ledger, folder.sweep_id, folder.config()).entries()
+        return Ledger(folder, folder.config()).entries()
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +176,7 @@ def _best_retrained(
     **changes: Any,
 ) -> list[Path]:
     config = folder.config()
-    best = best_entry(Ledger(folder.ledger, folder.sweep_id, config).entries(), config.direction)
+    best = best_entry(Ledger(folder, config).entries(), config.direction)
     assert best is not None
     chosen = one_trial(folder, config, best.number)
     plan = replace(plan_retrain(folder, config, chosen, seeds, epochs, with_default=with_default), **changes)

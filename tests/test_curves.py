@@ -39,7 +39,7 @@ def quiet(*_: Any) -> None: ...
 
 
 def looks(folder: SweepFolder) -> int:
-    return Ledger(folder.ledger, folder.sweep_id, folder.config()).looks
+    return Ledger(folder, folder.config()).looks
 
 
 def lines(folder: SweepFolder) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def made(retrain_best: Any) -> Any:
             return replace(part, takes={2: 1.0})
 
         config = folder.config()
-        best = best_entry(Ledger(folder.ledger, folder.sweep_id, config).entries(), "max")
+        best = best_entry(Ledger(folder, config).entries(), "max")
         plan = plan_retrain(folder, config, one_trial(folder, config, best.number))
         retrain_best(folder, train_on=train_on, parts=tuple(map(stopped, plan.parts)))
         unseal(folder, config)

@@ -96,7 +96,7 @@ def test_two_trials_are_compared_case_by_case(finished: SweepFolder) -> None:
 
 
 def test_of_a_trial_whose_weights_were_not_kept(finished: SweepFolder) -> None:
-    entries = Ledger(finished.ledger, finished.sweep_id, finished.config()).entries()
+    entries = Ledger(finished, finished.config()).entries()
     number = next(entry.number for entry in entries if entry.number not in finished.with_weights())
     subject = subject_of_trial(finished, finished.config(), number)
     found = evaluate(subject, say)

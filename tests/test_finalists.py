@@ -54,7 +54,7 @@ def test_after_a_kill_it_goes_on_to_the_same_numbers(finished: SweepFolder, fini
         run(finished, [(0, 2), (1, 3)], 1, killed)
     told: list[Any] = []
     found = run(finished, [(0, 2), (1, 3)], 1, lambda bout, record: told.append((bout.trial, record["epoch"])))
-    assert told == [(1, 3)]
+    assert told == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3)]  # what a checkpoint has is only told again
     (finished.path / "finalists" / "results.jsonl").unlink()
     assert run(finished, [(0, 2), (1, 3)], 1) == found
 
@@ -74,14 +74,14 @@ def test_one_that_fails_on_a_seed_cannot_win_and_the_others_decide(
 ) -> None:
     from medtune.search import worker
 
-    real = worker._run
+    real = worker._epochs
 
-    def failing(job: Any, *others: Any) -> None:
+    def failing(job: Any, *others: Any) -> Any:
         if job.trial == 1:  # the second training: of trial 1, from the second seed
             raise ValueError("no more")
-        real(job, *others)
+        return real(job, *others)
 
-    monkeypatch.setattr(worker, "_run", failing)
+    monkeypatch.setattr(worker, "_epochs", failing)
     first, last = run(finished, [(1, 1), (0, 1)], 2)
     assert (first.trial, last.trial) == (0, 1) and not first.failed
     assert len(last.values) == 1 and "no more" in last.failed[1] and last.as_json()["mean"] is None
@@ -98,6 +98,6 @@ def test_where_all_fail_it_says_why(finished: SweepFolder, monkeypatch: pytest.M
     def failing(*_: Any) -> None:
         raise ValueError("no more")
 
-    monkeypatch.setattr(worker, "_run", failing)
+    monkeypatch.setattr(worker, "_epochs", failing)
     with pytest.raises(TrainingFailed, match=r"finalist 2, seed 1 failed: ValueError: no more .*has ended is kept"):
         run(finished, [(2, 1)], 1)

@@ -114,7 +114,7 @@ def test_a_retraining_that_is_not_whole_costs_no_look(retrained: SweepFolder, la
     (retrained.retrained / lacks).unlink()
     with pytest.raises((FolderError, FileNotFoundError)):
         unseal(retrained, retrained.config())
-    assert Ledger(retrained.ledger, retrained.sweep_id, retrained.config()).looks == 0
+    assert Ledger(retrained, retrained.config()).looks == 0
 
 
 def test_every_card_has_its_own_numbers(retrained: SweepFolder) -> None:

@@ -1,14 +1,17 @@
-"""Whether this machine can run sweeps, one finding at a time."""
+"""Whether this machine can run sweeps, and whether a sweep's folder is in order, one finding at a time."""
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 from medtune.config.sweep import Cluster, SweepConfig, Tracking
 from medtune.config.write import without_password
+from medtune.search.folder import FolderError, SweepFolder
+from medtune.search.leftovers import Leftover, find_leftovers
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,47 @@ def examine(config: SweepConfig | None) -> Iterator[Finding]:
     yield _look("tracking server", lambda: _server(config.tracking if config else Tracking()))
     if config:
         yield _look("data", lambda: _data(config))
+
+
+def examine_folder(path: Path, fix: bool) -> Iterator[Finding]:
+    """What killed processes have left of a sweep, in its folder and on the tracking server. fix: mends it, where that
+    takes nobody's judgement. Raises FolderError where there is no sweep, and ConfigError."""
+    from medtune.tracking.orphans import find_orphans
+    from medtune.tracking.tracker import Tracker
+
+    folder = SweepFolder.open(path)
+    config = folder.config()
+    try:
+        folder.lock()
+    except FolderError:
+        yield Finding("folder", False, f"{path}: a process is at work in it; say this again when it has ended")
+        return
+    try:
+        if not fix:
+            folder.unlock()
+        clean = True
+        in_folder = find_leftovers(folder, config, lambda: [Tracker(folder, config).watcher()])
+        for leftover in chain(in_folder, find_orphans(folder, config)):
+            clean = False
+            yield _mended(leftover) if fix else Finding("left over", False, _told(leftover))
+        if clean:
+            yield Finding("folder", True, f"{path}: nothing is left over")
+    finally:
+        folder.unlock()
+
+
+def _told(leftover: Leftover) -> str:
+    return f"{leftover.what}; {'--fix ' if leftover.mend else ''}{leftover.remedy}"
+
+
+def _mended(leftover: Leftover) -> Finding:
+    if leftover.mend is None:
+        return Finding("left over", False, _told(leftover))
+    try:
+        leftover.mend()
+    except Exception as error:  # a finding of its own
+        return Finding("left over", False, without_password(f"{leftover.what}; {type(error).__name__}: {error}"))
+    return Finding("mended", True, f"{leftover.what}; done: {leftover.remedy}")
 
 
 _PACKAGES = ("medtune", "torch", "torchvision", "ray", "optuna", "mlflow", "medmnist", "scikit-learn", "numpy")

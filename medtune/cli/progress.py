@@ -64,14 +64,14 @@ class Progress(Watcher):
         done = self.ended - self.ended_before
         if done < min(FIRST_TRIALS, self.wanted) or math.isnan(self.first_epoch):
             return "..."
-        return in_words((time.time() - self.first_epoch) / done * (self.wanted - self.ended))
+        return in_words((time.monotonic() - self.first_epoch) / done * (self.wanted - self.ended))
 
     def trial_started(self, event: TrialStarted) -> None:
         row = self.rows[event.number] = Row(event.number)
         row.swept = " ".join(f"{name.rsplit('.', 1)[-1]}={_short(value)}" for name, value in event.swept.items())
 
     def epoch_ended(self, event: EpochEnded) -> None:
-        self.first_epoch = time.time() if math.isnan(self.first_epoch) else self.first_epoch
+        self.first_epoch = time.monotonic() if math.isnan(self.first_epoch) else self.first_epoch
         row, value = self.rows[event.number], event.values[self.metric]
         row.epoch = event.epoch
         if math.isnan(row.value) or self.sign * value > self.sign * row.value:
@@ -90,6 +90,9 @@ class Lines(Progress):
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def trial_halved(self, number: int, epoch: int) -> None:
+        print(f"trial {number} ran out of memory: each batch in two halves from epoch {epoch} on", file=sys.stderr)
 
     def trial_ended(self, event: TrialEnded) -> None:
         super().trial_ended(event)

@@ -15,9 +15,9 @@ import typer
 from medtune.config.trial import METRICS
 from medtune.evaluation.intervals import Interval
 from medtune.report.words import believed, interval, number
-from medtune.search.summary import Summary
 
 if TYPE_CHECKING:
+    from medtune.search.summary import Summary
     from medtune.trained.decision import DecisionRule
     from medtune.trained.pictures import Answer  # which imports torch
 
@@ -53,7 +53,7 @@ def command(verb: str, path: Path) -> str:
     return f"{'uv run ' if 'UV' in os.environ else ''}medtune {verb} {shown}"
 
 
-def summary_lines(summary: Summary) -> list[str]:
+def summary_lines(summary: "Summary") -> list[str]:
     """What came of a sweep."""
     counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items() if count)
     lines = [f"{summary.config.sweep}: {sum(summary.counts.values())} trials ({counts})"]

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,34 +37,54 @@ def sweep(
     from medtune.config.read import read_sweep
 
     config = read_sweep(file, set_ or [])
+    from medtune.search.folder import HoldsASweep, SweepFolder
+    from medtune.tracking.server import refuse_network_file_system
+
+    where = folder or Path("runs") / config.sweep
+    refuse_network_file_system(config.tracking, where)
+    try:
+        claimed = SweepFolder.claim(where)  # before what takes seconds to import: one of many at once gets it
+    except HoldsASweep:
+        from medtune.search.changes import there_already
+
+        raise there_already(where, file, config) from None
     from medtune.search.sweep import create_sweep
     from medtune.tracking.earlier import sweeps_of_experiment
 
-    _run(*create_sweep(config, folder, sweeps_of_experiment), json)
+    _run(*create_sweep(config, claimed, sweeps_of_experiment), json)
 
 
 @app.command()
 def resume(
     folder: Folder,
     trials: Annotated[int | None, typer.Option(min=1, help="how many in all, to make the sweep longer")] = None,
+    set_: Sets = None,
     json: Json = False,
 ) -> None:
     """Go on with a sweep that was killed or interrupted, or make a finished one longer."""
-    from medtune.search.sweep import reopen_sweep
+    from medtune.search.folder import SweepFolder
 
-    _run(*reopen_sweep(folder, trials), json)
+    opened = SweepFolder.open(folder)
+    opened.lock()
+    from medtune.search.sweep import reopen_sweep
+    from medtune.tracking.server import refuse_network_file_system
+
+    longer = [] if trials is None else [f"search.trials={trials}"]
+    _, config = reopen_sweep(opened, [*(set_ or []), *longer])
+    refuse_network_file_system(config.tracking, opened.path)
+    _run(opened, config, json)
 
 
 def _run(folder: Any, config: Any, json: bool) -> None:
     """Runs what the folder lacks, and says what came of it."""
-    from medtune.cli.progress import watch
-    from medtune.search.sweep import run_sweep
-    from medtune.tracking.tracker import Tracker
+    from medtune.cli.text import command, print_json, summary_lines
 
     started = time.monotonic()
-    with Tracker(folder, config) as tracker, watch(config.search.metric, config.direction) as progress:
-        finished = run_sweep(folder, config, [tracker.watcher(), *_event_files(folder, config), progress])
-    from medtune.cli.text import command, print_json, summary_lines
+    try:
+        tracker, finished, stopped = _run_tracked(folder, config)
+    except KeyboardInterrupt:  # before anything ran, or a second one
+        print(f"go on    {command('resume', folder.path)}", file=sys.stderr)
+        raise
     from medtune.search.summary import Summary
 
     summary, seconds = Summary(folder, config), time.monotonic() - started
@@ -80,12 +101,35 @@ def _run(folder: Any, config: Any, json: bool) -> None:
         tracking = {"tracking_uri": tracker.uri, "parent_run_id": tracker.parent_run_id}
         print_json({**summary.as_json(), **tracking, "seconds": seconds})
     folder.unlock()
+    if stopped:
+        print(f"stopped: {stopped}; nothing is lost, go on when that is put right", file=sys.stderr)
+        raise typer.Exit(1)
     if not finished:
         raise typer.Exit(130)
     if summary.best is None:
         notes = {entry.note for entry in summary.entries if entry.note}
         print("every trial failed: " + "; ".join(sorted(notes)), file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _run_tracked(folder: Any, config: Any) -> tuple[Any, bool, str]:
+    """The tracker, whether the sweep is complete, and the full disk that stopped it, in words."""
+    from medtune.cli.progress import watch
+    from medtune.search.failures import kind_of
+    from medtune.search.sweep import run_sweep
+    from medtune.tracking.tracker import Tracker
+
+    with Tracker(folder, config) as tracker, watch(config.search.metric, config.direction) as progress:
+        trials = tracker.watcher()
+        try:
+            return tracker, run_sweep(folder, config, [trials, *_event_files(folder, config), progress]), ""
+        except KeyboardInterrupt:
+            trials.closed(interrupted=True)
+            raise
+        except Exception as error:
+            if kind_of(error) != "storage":
+                raise
+            return tracker, False, str(error)
 
 
 def _event_files(folder: Any, config: Any) -> list[Any]:
@@ -178,23 +222,33 @@ def ui(
 
 @app.command()
 def doctor(
-    file: Annotated[Path | None, typer.Argument(help="a sweep file, whose data and server are looked at too")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="a sweep file, whose data and server are looked at too, or the folder of a sweep"),
+    ] = None,
     set_: Sets = None,
+    fix: Annotated[bool, typer.Option("--fix", help="of a folder: mend what killed processes have left")] = False,
     json: Json = False,
 ) -> None:
-    """Look at versions, devices, threads, Ray, the tracking server and the data."""
+    """Look at versions, devices, threads, Ray, the tracking server and the data; or at a sweep and its runs."""
+    from medtune.cli.doctor import examine, examine_folder
+    from medtune.cli.text import print_json
     from medtune.config.read import read_sweep
 
-    config = read_sweep(file, set_ or []) if file else None
-    from medtune.cli.doctor import examine
-    from medtune.cli.text import print_json
-
+    of_folder = file is not None and file.is_dir()
+    if fix and not of_folder:
+        raise typer.BadParameter("give the folder of a sweep: `medtune doctor --fix runs/NAME`", param_hint="--fix")
+    if set_ and of_folder:
+        raise typer.BadParameter("a folder has its own sweep.yaml", param_hint="--set")
+    config = read_sweep(file, set_ or []) if file and not of_folder else None
     findings = []
-    for finding in examine(config):
+    for finding in examine_folder(file, fix) if file and of_folder else examine(config):
         mark = "ok " if finding.right else "BAD"
         print(f"{mark} {finding.what:<18} {finding.found}", file=sys.stderr if json else sys.stdout, flush=True)
         findings.append(finding)
-    if json:
+    if json and of_folder:
+        print_json({"folder": str(file), "findings": [asdict(finding) for finding in findings]})
+    elif json:
         print_json({finding.what: {"right": finding.right, "found": finding.found} for finding in findings})
     if not all(finding.right for finding in findings):
         raise typer.Exit(1)
@@ -205,12 +259,17 @@ def sync(folder: Folder) -> None:
     """Carry over to the tracking server what it does not have yet."""
     from medtune.config.write import without_password
     from medtune.search.folder import SweepFolder
-    from medtune.tracking.mirror import drain
+    from medtune.tracking.mirror import AtWork, drain
     from medtune.tracking.server import tracking_uri
 
     opened = SweepFolder.open(folder)
     uri = without_password(tracking_uri(opened.config().tracking, opened.path))
-    if not drain(opened):
-        print(f"{uri} cannot be reached; {opened.tracking / 'mirror.log'} says more", file=sys.stderr)
+    try:
+        reached = drain(opened)
+    except AtWork as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    if not reached:
+        print(f"{uri} cannot be reached, as said above; say this again when it is back", file=sys.stderr)
         raise typer.Exit(1)
     print(f"{uri} has everything")

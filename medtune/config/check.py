@@ -11,11 +11,15 @@ from typing import Any
 from medtune.config.default import start_points
 from medtune.config.fill import fill
 from medtune.config.messages import Finding, findings, tuples
-from medtune.config.notation import kind_of, to_space, without_distributions
+from medtune.config.notation import kind_of, to_file, to_space, without_distributions
 from medtune.config.problems import Place, Problem, dotted
-from medtune.config.space import Choice, Pick, Range, corners, distributions, resolve
+from medtune.config.space import Choice, Pick, Range, corners, distributions, grid_size, resolve
 from medtune.config.sweep import SweepConfig
+from medtune.config.together import unread, weights
 from medtune.config.trial import TrialConfig
+from medtune.config.yaml_text import MAX_NODES, size
+
+MAX_GRID = 100_000  # points, which are all made before the first trial
 
 
 def check(tree: Mapping[str, Any], known: Sequence[Problem] = ()) -> tuple[SweepConfig | None, list[Problem]]:
@@ -35,6 +39,7 @@ def check(tree: Mapping[str, Any], known: Sequence[Problem] = ()) -> tuple[Sweep
         what = "no distribution can stand at trial itself; write it below, as in trial: {optimizer: {choice: ...}}"
         notation.append(Problem(("trial",), what))
         space = None
+    notation = [problem for problem in notation if not _explained(problem, known)]
     # an empty section reads as null
     space = fill({} if space is None else space, TrialConfig)
     sections = fill(sections | {"trial": space}, SweepConfig)
@@ -42,6 +47,9 @@ def check(tree: Mapping[str, Any], known: Sequence[Problem] = ()) -> tuple[Sweep
     broken = [*known, *notation]
     found = [problem for problem in [*_section_problems(sections), *in_trial] if not _explained(problem, broken)]
     if not any(problem.place[0] == "trial" for problem in [*broken, *found]):
+        if size({**sections, "trial": to_file(space)}) > MAX_NODES:
+            found.append(Problem(("trial",), f"over {MAX_NODES:,} keys and values with the defaults; sweep fewer keys"))
+        found += [*weights(space), *unread(space, sections["data"])]
         found += [*_start_problems(sections, space), *_grid_problems(sections, space)]
     if found or broken:
         return None, [*notation, *found]
@@ -126,8 +134,11 @@ def _grid_problems(sections: Mapping[str, Any], space: Mapping[str, Any]) -> lis
     """A grid has every point of its space, so it cannot have a range without steps."""
     if not isinstance(sections["search"], Mapping) or sections["search"].get("sampler") != "grid":
         return []
-    endless = (path for path, node in distributions(space) if isinstance(node, Range) and not _countable(node))
+    endless = [path for path, node in distributions(space) if isinstance(node, Range) and not _countable(node)]
     what = "a grid cannot count the points of this range; use choice, int, or uniform with a step"
+    if not endless and grid_size(space) > MAX_GRID:
+        too_many = f"the grid has over {MAX_GRID:,} points; sweep fewer keys, or take another sampler"
+        return [Problem(("search", "sampler"), too_many)]
     return [Problem(_place(path), what) for path in endless]
 
 

@@ -4,13 +4,14 @@ A point is `{path: value}` over the distributions that are active in it, with th
 a `Choice` is the index of its option.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medtune.config.fields import default_of, part_named
 from medtune.config.fill import plain
-from medtune.config.problems import listed, shown
+from medtune.config.problems import key_shown, listed, shown
 from medtune.config.space import Choice, Distribution, Range, resolve
 from medtune.config.trial import TrialConfig
 
@@ -149,7 +150,7 @@ def _misfit(space: Any, wanted: Any, name: str) -> str | None:
         return _misfit_choice(space, wanted, name)
     if isinstance(space, Range):
         number = isinstance(wanted, int | float) and not isinstance(wanted, bool)
-        if number and abs(space.clip(wanted) - wanted) <= 1e-9 * max(1.0, abs(wanted)):
+        if number and math.isclose(space.clip(wanted), wanted, rel_tol=1e-9):
             return None
         grid = f" in steps of {space.step}" if space.step else " (whole numbers)" if space.integer else ""
         return f"{name} is {shown(wanted)}, but the space has {space.low} to {space.high}{grid}; change one of them"
@@ -180,7 +181,7 @@ def _misfit_choice(choice: Choice, wanted: Any, name: str) -> str | None:
 
 def _misfit_mapping(space: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> str | None:
     for key, value in wanted.items():
-        here = f"{name}.{key}" if name else key
+        here = f"{name}.{key_shown(key)}" if name else key_shown(key)
         if key not in space:
             return f"{here} is no key of this space; its keys there are {listed(space)}"
         problem = _misfit(space[key], value, here)

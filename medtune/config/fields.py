@@ -21,7 +21,13 @@ def parts(annotation: Any) -> tuple[Model, ...]:
 def names(part: Model) -> tuple[str, ...]:
     """What the key `name` may say where this model stands; none when it has no such key."""
     field = part.model_fields.get("name")
-    return get_args(field.annotation) if field else ()
+    return tuple(_words(field.annotation)) if field else ()
+
+
+def _words(annotation: Any) -> Iterator[str]:
+    """The words of a Literal, or of those in a union."""
+    for argument in get_args(annotation):
+        yield from [argument] if isinstance(argument, str) else _words(argument)
 
 
 def part_named(annotation: Any, name: Any) -> Model | None:

@@ -1,18 +1,18 @@
 """A plain tree held against a model, and pydantic's errors in the words of the file."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from medtune.config.fields import Model, annotation_at, names, part_named, parts, sections
-from medtune.config.problems import Place, dotted, listed, nearest, shown
+from medtune.config.problems import Place, did_you_mean, dotted, key_shown, listed, nearest, shown
 from medtune.config.space import KINDS
-from medtune.config.sweep import SweepConfig
-from medtune.config.trial import TrialConfig
+from medtune.config.sweep import NAME, SweepConfig
+from medtune.config.trial import TIMM_NAME, TrialConfig
 
 TYPES = {
     "int_type": "a whole number",
@@ -31,8 +31,42 @@ BOUNDS = {
     "less_than_equal": "at most {le:.12g}",
     "finite_number": "a finite number",
     "string_too_short": "text that is not empty",
-    "string_pattern_mismatch": "text of the form {pattern}",
+    "string_too_long": "text of at most {max_length} characters",
+    "too_short": "max or min, or both",  # of a constraint, which alone has to have something in it
 }
+PATTERNS = {
+    NAME: "a name of a-z, 0-9, dot, _ and -, a letter or digit first, 63 at most",
+    TIMM_NAME: "timm/NAME",
+}
+# what other programs call it
+ALIASES = {
+    "learning_rate": "lr",
+    "architecture": "model",
+    "backbone": "model",
+    "image_size": "size",
+    "l2": "weight_decay",
+    "max_epochs": "epochs",
+    "n_trials": "trials",
+    "num_samples": "trials",
+    "num_workers": "cpus_per_trial",
+    "gpus": "gpus_per_trial",
+    "direction": "metric",
+    "objective": "metric",
+    "pretrain": "trial",
+    "pretrained": "weights",
+    "dampening": "momentum",
+    "name": "sweep",
+    "bayes": "tpe",
+    "bayesian": "tpe",
+    "successive_halving": "asha",
+    "grid_search": "choice",
+    "categorical": "choice",
+    "values": "choice",
+    "randint": "int",
+    "low": "uniform",
+    "min": "uniform",
+}
+LONG = 100  # characters of a list of words that nobody reads when one of them is named
 YES_NO = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
@@ -73,7 +107,7 @@ def _steps(detail: ErrorDetails, tree: Any) -> Place:
     for position, step in enumerate([*path, last]):
         if isinstance(tree, Mapping) and step == tree.get("name") and position < len(path):
             continue
-        known = step in tree if isinstance(tree, Mapping) else isinstance(tree, list) and isinstance(step, int)
+        known = step in tree if isinstance(tree, Mapping) else isinstance(tree, list) and step in range(len(tree))
         if known:
             tree = tree[step]
             steps.append(step)
@@ -88,6 +122,8 @@ def _finding(model: Model, tree: Any, steps: Place, details: list[ErrorDetails],
     first, name = details[0], dotted((*above, *steps))
     if first["type"] == "extra_forbidden":
         return _unknown_key(model, tree, steps, above)
+    if first["type"] == "too_long" or (first["type"] == "missing" and isinstance(steps[-1], int)):
+        return _wrong_length(model, tree, steps[:-1] if first["type"] == "missing" else steps, above)
     if first["type"] == "missing":
         return Finding(steps, "value", f"{name} is missing; write {steps[-1]}: ...")
     if first["type"] == "value_error":
@@ -100,10 +136,22 @@ def _finding(model: Model, tree: Any, steps: Place, details: list[ErrorDetails],
     if first["type"] == "literal_error":
         options = [word.strip("' ") for word in first["ctx"]["expected"].replace(" or ", ", ").split(", ")]
     if first["type"] == "string_pattern_mismatch":
-        options = [re.sub("[^a-z0-9]+", "-", value.lower()).strip("-")]
-    hint = _hint(value, expected, options)
-    kind: Literal["type", "value"] = "type" if first["type"] in TYPES else "value"
+        options = [re.sub("[^a-z0-9]+", "-", value[:200].lower()).strip("-")[:63].strip("-")]
+    hint = _hint(value, expected, options, bool(above))
+    if steps[:2] == ("search", "constraints") and expected == "a mapping":
+        hint = f"; write {{max: {shown(value)}}}"
+    kind: Literal["key", "type", "value"] = "type" if first["type"] in {*TYPES, "literal_error"} else "value"
+    if first["loc"][-1] == "[key]":
+        kind = "key"
+    if len(expected) > LONG and "did you mean" in hint:
+        return Finding(steps, kind, f"{name}: there is no {shown(value)}{hint}", expected)
     return Finding(steps, kind, f"{name} must be {expected}, not {shown(value)}{hint}", expected)
+
+
+def _wrong_length(model: Model, tree: Any, steps: Place, above: Place) -> Finding:
+    wanted = len(get_args(annotation_at(model, tree, steps)))
+    what = f"{dotted((*above, *steps))} must be a list of {wanted}, not of {len(_at(tree, steps))}"
+    return Finding(steps, "value", what)
 
 
 def _expected(detail: ErrorDetails, branch_names: list[str]) -> str:
@@ -112,49 +160,91 @@ def _expected(detail: ErrorDetails, branch_names: list[str]) -> str:
         return listed(branch_names, "or")
     if kind == "literal_error":
         return str(context["expected"]).replace("'", "")
+    if kind == "string_pattern_mismatch":
+        return PATTERNS[context["pattern"]]
     if kind in BOUNDS:
         return BOUNDS[kind].format(**context)
     return TYPES.get(kind) or detail["msg"]
 
 
-def _hint(value: Any, expected: str, options: list[str]) -> str:
-    """What to do about a wrong value, as the end of a line; empty where what is expected says it."""
+def _hint(value: Any, expected: str, options: list[str], swept: bool) -> str:
+    """What to do about a wrong value, as the end of a line; empty where what is expected says it.
+
+    swept: whether a distribution could stand there.
+    """
     if isinstance(value, Mapping):
-        meant = [word for word in (nearest(key, KINDS) for key in value) if word]
+        meant = [word for word in (_meant(key, KINDS) for key in value) if word] if swept else []
         return f"; did you mean {meant[0]}?" if meant else ""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if expected == "a mapping":
+            return "; write its keys without a - before them"
+        return "; for one after another of them write {choice: [...]}" if swept else ""
     if expected == "a mapping":
         name = value if value in options else nearest(value, options) if isinstance(value, str) else None
         return f"; write {{name: {name}}}" if name else "; write keys below it, or remove the line"
-    if not isinstance(value, str):
-        return "; put it in quotes" if "text" in expected and isinstance(value, int | float) else ""
+    if isinstance(value, str):
+        return _hint_of_text(value, expected, options)
+    if isinstance(value, float) and value.is_integer() and "whole number" in expected:
+        return f"; write {value:.0f}"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "; put it in quotes" if "text" in expected and number else ""
+
+
+def _hint_of_text(value: str, expected: str, options: list[str]) -> str:
     if "true or false" in expected and value.lower() in YES_NO:
         return f"; write {YES_NO[value.lower()]}"
-    if "number" in expected and value.replace(".", "", 1).isdigit():
+    if "true or false" in expected and value.lower() in YES_NO.values():
         return "; remove the quotes"
-    meant_option = nearest(value, options)
-    return f"; did you mean {meant_option}?" if meant_option else ""
+    if "number" in expected or "at least" in expected:
+        if _is_number(value):
+            return "; remove the quotes"
+        if _is_number(value.replace(",", ".")):
+            return f"; write {value.replace(',', '.')}"
+        if _is_number(value.removesuffix("%")):
+            return f"; write {float(value.removesuffix('%')) / 100:g}"
+    meant = _meant(value, options)
+    return f"; {did_you_mean(value, meant)}" if meant else ""
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", text.strip()[:50], re.IGNORECASE | re.ASCII) is not None
+
+
+def _meant(key: object, keys: Collection[str]) -> str | None:
+    """Which of the keys was meant by another word, or by a misspelt one."""
+    alias = ALIASES.get(str(key).lower().replace("-", "_"))
+    return alias if alias in keys else nearest(key, keys)
 
 
 def _unknown_key(model: Model, tree: Any, steps: Place, above: Place) -> Finding:
     """The finding for a key that its mapping does not have: whose it is, what was meant, or what there is."""
     *around, key = steps
-    section = dotted((*above, *around))
+    section, word = dotted((*above, *around)), key_shown(key)
     annotation, node = annotation_at(model, tree, tuple(around)) or model, _at(tree, around)
     part = part_named(annotation, node.get("name"))
     keys = list(part.model_fields) if part else []
     owners = [name for other in parts(annotation) if key in other.model_fields for name in names(other)]
     if owners:
-        what = f"{key} is a key of {around[-1]} {listed(owners)}, not of {node['name']}; remove it or change the name"
+        what = f"{word} is a key of {around[-1]} {listed(owners)}, not of {node['name']}; remove it or change the name"
         return Finding(steps, "branch", what)
-    meant = nearest(key, [*keys, *(KINDS if above else ())])
-    homes = _homes(str(key))
-    if meant:
-        todo = f"did you mean {meant}?"
-    elif homes:
-        todo = f"{key} stands in {listed(homes, 'or')}"
-    else:
-        todo = f"its keys are {listed(keys)}"
-    return Finding(steps, "key", f"unknown key {key} in {section or 'the file'}; {todo}")
+    todo = _instead(str(key), keys, bool(above))
+    return Finding(steps, "key", f"unknown key {word} in {section or 'the file'}; {todo}")
+
+
+def _instead(key: str, keys: list[str], in_trial: bool) -> str:
+    """What to write for an unknown key, in words: a key that is there, or the place of that key elsewhere."""
+    alias = ALIASES.get(key.lower().replace("-", "_"), key)
+    if alias in keys:
+        return did_you_mean(key, alias)
+    if key in _everywhere():
+        return f"{key} stands in {_home(key)}"
+    if alias in _everywhere():
+        return did_you_mean(key, alias, _home(alias))
+    if meant := _meant(key, [*keys, *(KINDS if in_trial else ())]):
+        return did_you_mean(key, meant)
+    if meant := nearest(key, _everywhere()):
+        return did_you_mean(key, meant, _home(meant))
+    return f"its keys are {listed(keys)}"
 
 
 def _at(tree: Any, steps: Iterable[str | int]) -> Any:
@@ -163,7 +253,16 @@ def _at(tree: Any, steps: Iterable[str | int]) -> Any:
     return tree
 
 
-def _homes(key: str) -> list[str]:
+def _home(key: str) -> str:
     """The sections of the file that have `key`."""
-    everywhere = [*sections(SweepConfig, ""), *sections(TrialConfig, "trial")]
-    return list(dict.fromkeys(name or "the top level" for name, part in everywhere if key in part.model_fields))
+    having = [name or "the top level" for name, part in _sections() if key in part.model_fields]
+    return listed(dict.fromkeys(having), "or")
+
+
+def _everywhere() -> list[str]:
+    """The keys of all sections."""
+    return [key for _, part in _sections() for key in part.model_fields]
+
+
+def _sections() -> list[tuple[str, Model]]:
+    return [*sections(SweepConfig, ""), *sections(TrialConfig, "trial")]

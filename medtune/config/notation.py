@@ -8,6 +8,8 @@ from medtune.config.problems import Place, Problem, dotted, listed, shown
 from medtune.config.space import KINDS, Choice, Range
 
 STEPPED = ("uniform", "int")
+MAX_OPTIONS = 1000
+MAX_STEPS = 1e12  # more than that a number cannot be told from its neighbour's
 
 
 def kinds_in(tree: Mapping[str, Any]) -> list[str]:
@@ -86,6 +88,9 @@ def _misshapen(tree: Mapping[str, Any], kinds: list[str], place: Place) -> Probl
         return Problem((*place, "step"), what, at_key=True)
     if kind == "choice" and (not isinstance(tree[kind], list) or not tree[kind]):
         return Problem((*place, kind), f"{name}: choice needs a list of options; write {{choice: [a, b]}}")
+    if kind == "choice" and len(tree[kind]) > MAX_OPTIONS:
+        what = f"{name}: choice has over {MAX_OPTIONS:,} options; use a range, or fewer"
+        return Problem((*place, kind), what)
     return None
 
 
@@ -111,15 +116,17 @@ def _wrong_range(tree: Mapping[str, Any], kind: str, place: Place) -> Problem | 
     if "log" in kind and low <= 0:
         what = f"{name}: the low bound of {kind} must be above 0, not {low}; raise it, or use {kind[4:]}"
         return Problem((*here, 0), what)
-    return _wrong_step(step, kind, high - low, place) if "step" in tree else None
+    return _wrong_step(step, kind, bounds, place) if "step" in tree else None
 
 
-def _wrong_step(step: Any, kind: str, width: float, place: Place) -> Problem | None:
-    name, here = dotted(place), (*place, "step")
+def _wrong_step(step: Any, kind: str, bounds: list[float], place: Place) -> Problem | None:
+    name, here, width, high = dotted(place), (*place, "step"), bounds[1] - bounds[0], bounds[1]
     if not _is_number(step) or step <= 0:
         return Problem(here, f"{name}: step must be a number above 0, not {shown(step)}; correct or remove it")
     if kind == "int" and not isinstance(step, int):
         return Problem(here, f"{name}: the step of int must be a whole number, not {step}; round it, or use uniform")
+    if high / step > MAX_STEPS:
+        return Problem(here, f"{name}: step {step} is too fine for the range; make it at least {high / MAX_STEPS:g}")
     if step > width:
         return Problem(here, f"{name}: step {step} is wider than the range; make it at most {width:g}")
     return None

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medtune.config.notation import kinds_in
-from medtune.config.problems import Place, Problem, dotted
-from medtune.config.yaml_text import Document, YamlSyntaxError, parse
+from medtune.config.problems import Place, Problem, dotted, key_shown
+from medtune.config.yaml_text import MAX_DEPTH, Document, YamlSyntaxError, parse
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Sources:
         """The problem as people read it: `file:line:column: text`, or `--set key=value: text`."""
         override = self._override(problem.place)
         if override:
-            return f"--set {override}: {problem.text}"
+            return f"--set {key_shown(override)}: {problem.text}"
         line, column = self._mark(problem)
         return f"{self.file}:{line}:{column}: {problem.text}"
 
@@ -56,7 +56,7 @@ def apply_overrides(sources: Sources, overrides: Sequence[str]) -> list[str]:
             place, value = _read(override)
             _put(sources.document.tree, place, value)
         except _RefusedError as refused:
-            problems.append(f"--set {override}: {refused}")
+            problems.append(f"--set {key_shown(override)}: {refused}")
             continue
         for older in [key for key in sources.overrides if key[: len(place)] == place]:
             del sources.overrides[older]
@@ -73,6 +73,8 @@ def _read(override: str) -> tuple[Place, Any]:
     place = tuple(key.strip().split("."))
     if not equals or not all(place):
         raise _RefusedError("this is no key=value; write for example trial.epochs=20")
+    if len(place) > MAX_DEPTH:
+        raise _RefusedError("nested too deeply; no key has more than a few levels")
     try:
         document = parse(text)
     except YamlSyntaxError as error:

@@ -7,7 +7,7 @@ from medtune.config.check import check
 from medtune.config.overrides import Sources, apply_overrides
 from medtune.config.problems import ConfigError
 from medtune.config.sweep import SweepConfig
-from medtune.config.yaml_text import Document, YamlSyntaxError, parse
+from medtune.config.yaml_text import MAX_LENGTH, Document, YamlSyntaxError, parse
 
 __all__ = ["ConfigError", "read_sweep"]
 
@@ -44,15 +44,20 @@ def _document(path: Path) -> Document:
 
 def _text(path: Path) -> str:
     try:
-        # a mark at the beginning, as some editors write it, is no text
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            written = file.read(MAX_LENGTH + 1)
     except FileNotFoundError as error:
         raise ConfigError([f"{path}: there is no such file; check the path"]) from error
     except IsADirectoryError as error:
         raise ConfigError([f"{path}: this is a folder; give the sweep file in it"]) from error
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}; check its permissions"]) from error
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}; check its name and its permissions"]) from error
+    if len(written) > MAX_LENGTH:
+        raise ConfigError([f"{path}:1:1: over {MAX_LENGTH:,} bytes; no sweep file needs so many: is it another file?"])
+    try:
+        # a mark at the beginning, as some editors write it, is no text
+        return written.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = path.read_bytes()[: error.start]
+        before = written[: error.start]
         line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
         raise ConfigError([f"{path}:{line}:{column}: this is not UTF-8 text; save it as UTF-8"]) from error

@@ -35,7 +35,8 @@ class Range:
         if self.step:
             # the last point of the grid may lie below `high`
             last = math.floor((self.high - self.low) / self.step + 1e-9)
-            value = self.low + min(round((value - self.low) / self.step), last) * self.step
+            # and in the last digit above it
+            value = min(self.low + min(round((value - self.low) / self.step), last) * self.step, self.high)
         return round(value) if self.integer else float(value)
 
 
@@ -130,6 +131,20 @@ def _grid(space: Any, path: str) -> Iterator[dict[str, Any]]:
         yield {}
 
 
+def grid_size(space: Any) -> int:
+    """How many points `grid` has, without making them."""
+    if isinstance(space, Choice):
+        return sum(map(grid_size, space.options))
+    if isinstance(space, Range):
+        return _count(space)
+    if isinstance(space, Mapping | list):
+        return math.prod(map(grid_size, space.values() if isinstance(space, Mapping) else space))
+    return 1
+
+
+def _count(bounds: Range) -> int:
+    return math.floor((bounds.high - bounds.low) / (bounds.step or 1) + 1e-9) + 1
+
+
 def _steps(bounds: Range) -> list[float]:
-    count = math.floor((bounds.high - bounds.low) / (bounds.step or 1) + 1e-9) + 1
-    return [bounds.clip(bounds.low + index * (bounds.step or 1)) for index in range(count)]
+    return [bounds.clip(bounds.low + index * (bounds.step or 1)) for index in range(_count(bounds))]

@@ -1,5 +1,7 @@
 """The whole of a sweep file beside its `trial:`: what runs, on what, and what is kept."""
 
+import math
+import re
 import zlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +15,15 @@ MEDMNIST = (
     "breastmnist bloodmnist tissuemnist organamnist organcmnist organsmnist"
 ).split()
 PHANTOMS = ["phantom-binary", "phantom-multiclass", "phantom-multilabel", "phantom-ordinal"]
+GREY = {
+    *"chestmnist octmnist pneumoniamnist breastmnist tissuemnist organamnist organcmnist organsmnist".split(),
+    *PHANTOMS,
+}
 TrainOn = Literal["train", "train+val"]
+# user, password, host and port, database, options; a socket's folder is an option: ?host=/var/run/postgresql
+POSTGRESQL = re.compile(r"postgresql://([^/:@?#\s]+(:[^/:@?#\s]*)?@)?[^/@?#\s]*/[^/@?#\s]+(\?[^@#\s]*)?")
+NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"  # of a sweep, and so of its folder
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.")  # Windows has no such folders
 SIZES = (28, 64, 128, 224)  # pixels a side in which MedMNIST is published
 
 
@@ -62,7 +72,7 @@ class Search(Part):
         Field(description="by which each trial's epoch is chosen, where its metric is read; null: metric"),
     ] = None
     constraints: Annotated[
-        dict[Metric, dict[Literal["max", "min"], float]],
+        dict[Metric, Annotated[dict[Literal["max", "min"], float], Field(min_length=1)]],
         Field(description="limits at the best epoch, as {val/ece: {max: 0.1}}: they steer the sampler and the choice"),
     ] = Field(default_factory=dict)
     start_with: Annotated[
@@ -73,6 +83,14 @@ class Search(Part):
         tuple[str, ...],
         Field(description="earlier sweeps whose best are tried next: folders, or experiments of the tracking server"),
     ] = ()
+
+    @field_validator("constraints")
+    @classmethod
+    def _can_be_met(cls, constraints: dict[Metric, dict[str, float]]) -> dict[Metric, dict[str, float]]:
+        for metric, limits in constraints.items():
+            if limits.get("min", -math.inf) > limits.get("max", math.inf):
+                raise ValueError(f"no value of {metric} is at least {limits['min']} and at most {limits['max']}")
+        return constraints
 
 
 class Asha(Part):
@@ -119,6 +137,10 @@ class Budget(Part):
 class Keep(Part):
     weights: Annotated[int, Field(ge=0, description="of the best trials; predictions are kept of all")] = 5
     last: Annotated[bool, Field(description="the last epoch's weights of these trials too")] = False
+    gb: Annotated[
+        Positive | None,
+        Field(description="10^9 bytes of weights at most: of the best trials those that fit; null: all"),
+    ] = None
 
 
 class Retrain(Part):
@@ -139,17 +161,34 @@ class Retrain(Part):
 
 class Tracking(Part):
     uri: Annotated[str | None, Field(description="of an MLflow server; null: sqlite beside the sweep folders")] = None
-    experiment: Annotated[str, Field(min_length=1)] = "medtune"
+    experiment: Annotated[str, Field(min_length=1, max_length=500)] = "medtune"
     tensorboard: Annotated[bool, Field(description="write events into tensorboard/ of the folder")] = False
 
 
 class Cluster(Part):
     address: Annotated[str | None, Field(description="of a running Ray cluster; null: this machine")] = None
     storage: Annotated[str | None, Field(description="where workers write; null: the sweep's folder")] = None
+    ledger: Annotated[
+        str | None,
+        Field(
+            description="of a database that several machines share, as postgresql://...; null: a journal in the folder"
+        ),
+    ] = None
+
+    @field_validator("ledger")
+    @classmethod
+    def _a_database(cls, ledger: str | None) -> str | None:
+        """Of a form in which the password is found wherever it must not be seen. It is not in the message either."""
+        if ledger is None or (POSTGRESQL.fullmatch(ledger) and "password=" not in ledger):
+            return ledger
+        raise ValueError(
+            "write postgresql://USER@HOST/DATABASE, with the password in ~/.pgpass or PGPASSWORD; in the address as "
+            "USER:PASSWORD@, with / : @ ? and # as %2F %3A %40 %3F and %23"
+        )
 
 
 class SweepConfig(Part):
-    sweep: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="a name for people")]
+    sweep: Annotated[str, Field(pattern=NAME, description="a name for people")]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: Data = Data()
     trial: Annotated[
@@ -163,6 +202,13 @@ class SweepConfig(Part):
     retrain: Retrain = Retrain()
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
+
+    @field_validator("sweep")
+    @classmethod
+    def _folder(cls, sweep: str) -> str:
+        if RESERVED.fullmatch(sweep):
+            raise ValueError(f"no folder can be called {sweep} on every system; take another name")
+        return sweep
 
     @field_validator("trial", mode="before")
     @classmethod

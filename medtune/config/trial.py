@@ -29,12 +29,14 @@ class Part(BaseModel):
 
 
 MODELS = "smallcnn resnet18 resnet34 resnet50 densenet121 efficientnet_b0 convnext_tiny vit_small".split()
+UNPUBLISHED = ("smallcnn", "vit_small")  # no ImageNet weights of theirs are to be had
 TIMM = "timm/"  # before the name of a model of the package timm
+TIMM_NAME = "^timm/[a-z0-9_.]+$"
 
 
 class ModelConfig(Part):
     name: Annotated[
-        Literal[tuple(MODELS)] | Annotated[str, Field(pattern="^timm/[a-z0-9_.]+$")],  # type: ignore[valid-type]
+        Literal[tuple(MODELS)] | Annotated[str, Field(pattern=TIMM_NAME)],  # type: ignore[valid-type]
         Field(description="or timm/NAME, with the package timm installed"),
     ] = "resnet18"
     dropout: Annotated[float, Field(ge=0, lt=1, description="before the head")] = 0.0

@@ -52,8 +52,16 @@ def dump_yaml(tree: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
+PLAIN = re.compile(r"[\w./~][\w ./:+=@%~-]*")  # what is surely read as it is written, or put in quotes
+
+
 class _Readable(RoundTripRepresenter):
-    """`null` in words, and floats that PyYAML reads as numbers too: 1.0e-5 instead of 1e-05."""
+    """`null` in words, odd texts in quotes, and floats that PyYAML reads as numbers too: 1.0e-5 instead of 1e-05."""
+
+    def text(self, value: str) -> ScalarNode:
+        # the emitter leaves some texts plain that the parser does not read, such as ?| in a list
+        style = None if PLAIN.fullmatch(value) else "'"
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     def null(self, value: None) -> ScalarNode:
         return self.represent_scalar("tag:yaml.org,2002:null", "null")
@@ -66,6 +74,7 @@ class _Readable(RoundTripRepresenter):
         return self.represent_scalar("tag:yaml.org,2002:float", text)
 
 
+_Readable.add_representer(str, _Readable.text)
 _Readable.add_representer(type(None), _Readable.null)
 _Readable.add_representer(float, _Readable.float)
 

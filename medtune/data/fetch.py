@@ -1,5 +1,6 @@
 """The whole, verified file of the data of a sweep: found, downloaded, or read from a folder of pictures."""
 
+import shlex
 from pathlib import Path
 
 from medtune.config.sweep import Data
@@ -31,10 +32,21 @@ def fetch(
         return import_folder(data, report)
     path, info = dataset_path(data), dataset_info(data.dataset)
     if not path.exists():
-        download(url or info.url(data.size), path, info.md5[data.size], patience=patience, report=report)
+        _refuse_a_root_that_is_not_there(data)
+        at_most = 2 * info.raw_bytes(data.size)  # the labels and the headers are far less than the images
+        address, md5 = url or info.url(data.size), info.md5[data.size]
+        download(address, path, md5, at_most=at_most, patience=patience, report=report)
     if (found := file_md5(path)) != info.md5[data.size]:
         raise DataError(
             f"{path}: is not the published file (MD5 {found}, published {info.md5[data.size]}); "
             "move it away to have it downloaded, or give another folder with --set data.root=DIR"
         )
     return path
+
+
+def _refuse_a_root_that_is_not_there(data: Data) -> None:
+    """Before a download: most often it is misspelt, and what is missing is there already, elsewhere."""
+    if data.root is None or Path(data.root).expanduser().is_dir():
+        return
+    root = shlex.quote(str(Path(data.root).expanduser()))
+    raise DataError(f"data.root: {root}: there is no such folder; correct it, or `mkdir -p {root}` to download to it")

@@ -21,12 +21,12 @@ from medtune.config.sweep import Data
 from medtune.data import DataError
 from medtune.data.dataset import DatasetInfo
 from medtune.data.download import file_md5, turn
-from medtune.data.listing import Listing, list_folder
+from medtune.data.listing import FROM_DICOM, Listing, dicom_files, list_folder
 from medtune.data.reading import Found, Report, Twins, read_listing, write_npz
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # raise it with any change of the pixels or of the division
+VERSION = 2  # raise it with any change of the pixels or of the division
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def cached_file(data: Data) -> Path:
     was when it was read is known without a look at it."""
     options = [str(folder_path(data)), sorted(data.exclude), list(data.split), data.size]
     title = re.sub(r"[^A-Za-z0-9._-]", "_", folder_path(data).name)
-    return _cache() / f"{title}-{_short_hash(options)}.npz"
+    return _cache() / f"{title[:100]}-{_short_hash(options)}.npz"
 
 
 def _cache() -> Path:
@@ -70,16 +70,21 @@ def import_folder(data: Data, report: Report | None = None) -> Path:
 
     report: is told how many pictures have been read. Raises DataError."""
     source, path = folder_path(data), cached_file(data)
-    if not source.exists() and _reading(path) is not None:
+    if not os.path.exists(source) and _is_whole(path):
         log.warning("%s is not there; taking what was read of it before, %s", source, path)
         return path
     listing = list_folder(source, data.exclude)
     key = _short_hash([VERSION, *(asdict(file) for file in listing.files)])
     with turn(path, "or say with XDG_CACHE_HOME where else a cache may be"):
         known = _reading(path)
-        if known is None or known.listing != key or not path.exists() or file_md5(path) != known.md5:
+        if known is None or known.listing != key or not _is_whole(path):
             _read(data, listing, key, path, report)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    known = _reading(path)
+    return known is not None and path.exists() and file_md5(path) == known.md5
 
 
 def export(path: Path, out: Path) -> None:
@@ -134,6 +139,8 @@ def doubts(found: Found) -> Iterator[str]:
         yield f"Pictures in more than one class are wrong in one of them: {_named(under)}."
     if found.enlarged:
         yield f"{found.enlarged} pictures had a shorter side than asked for and were enlarged."
+    if dicom := dicom_files(found.skipped):
+        yield f"{dicom} DICOM files were passed over, as they are not read: {FROM_DICOM}."
     if found.dark:
         yield f"{found.dark} pictures of 16 bits use 12 of them at most and are nearly black; stretch them first."
 

@@ -1,7 +1,8 @@
 """What lies in a folder of pictures: its classes, its splits if it has any, its files; nothing is opened."""
 
 import os
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ NAMES_OF_SPLITS: dict[str, SplitName] = {
     "testing": "test",
 }
 EXTENSIONS = frozenset(".png .jpg .jpeg .bmp .gif .tif .tiff .webp .pgm .ppm".split())
+DICOM = frozenset((".dcm", ".dicom"))
+FROM_DICOM = "save it as a PNG of 8 or 16 bits, with its window applied"
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,19 @@ def _hidden(name: str) -> bool:
 def _folders(folder: Path, skipped: Counter[str]) -> dict[str, Path]:
     """The folders in a folder by name. Files beside them are counted."""
     try:
-        entries = sorted(folder.iterdir())
+        entries = {entry: entry.is_dir() for entry in sorted(folder.iterdir())}
     except OSError as error:
         raise DataError(f"{folder}: cannot be read as a folder ({error.strerror}); check data.folder") from error
-    for entry in entries:
-        if not entry.is_dir():
+    for entry, is_folder in entries.items():
+        if not is_folder:
             skipped["hidden" if _hidden(entry.name) else "outside of the classes"] += 1
-    return {entry.name: entry for entry in entries if entry.is_dir() and not _hidden(entry.name)}
+    below = [entry for entry, is_folder in entries.items() if is_folder and not _hidden(entry.name)]
+    for entry in below:
+        if not entry.name.isprintable():  # it would have to be printed, drawn and sent
+            raise DataError(f"{folder}: has a folder {shown(entry.name)}, whose name cannot be printed; rename it")
+        if entry.is_symlink() and folder.resolve().is_relative_to(entry.resolve()):
+            raise DataError(f"{entry}: is a link to a folder that it lies in; remove it")
+    return {entry.name: entry for entry in below}
 
 
 def _ready_splits(folder: Path, below: Mapping[str, Path]) -> dict[SplitName, Path]:
@@ -109,6 +118,14 @@ def _check_exclude(folder: Path, exclude: Sequence[str], names: set[str]) -> Non
 def _classes(folder: Path, found: Mapping[SplitName | None, set[str]]) -> tuple[str, ...]:
     """The classes, of which every split must have all."""
     classes = set[str]().union(*found.values())
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(classes):
+        alike[unicodedata.normalize("NFC", name).casefold()].append(name)
+    if several := [" and ".join(names) for names in alike.values() if len(names) > 1]:
+        raise DataError(
+            f"{folder}: has the classes {', '.join(several)}, which are one name written in two ways; "
+            "merge them, or leave one out with data.exclude"
+        )
     for split, names in found.items():
         if lacking := sorted(classes - names):
             raise DataError(
@@ -126,7 +143,8 @@ def _pictures(folder: Path, path: Path, label: str, split: SplitName | None, ski
     pictures = [file for file in _files(path, passed) if not _pass_over(file, passed)]
     if not pictures:
         why = f" ({in_words(passed)})" if passed else ""
-        raise DataError(f"{path}: has no pictures{why}; add some, or leave it out with data.exclude")
+        way_out = f"DICOM is not read: {FROM_DICOM}" if dicom_files(passed) else "add some"
+        raise DataError(f"{path}: has no pictures{why}; {way_out}, or leave it out with data.exclude")
     skipped.update(passed)
     for file in pictures:
         size, changed = _state(file)
@@ -135,14 +153,14 @@ def _pictures(folder: Path, path: Path, label: str, split: SplitName | None, ski
 
 def _files(path: Path, skipped: Counter[str]) -> Iterator[Path]:
     for place, folders, names in os.walk(path, onerror=_refuse):
-        if links := sum(Path(place, name).is_symlink() for name in folders):
+        if links := sum(os.path.islink(os.path.join(place, name)) for name in folders):
             skipped["linked folders"] += links
         folders[:] = [name for name in folders if not _hidden(name)]
         yield from (Path(place, name) for name in names)
 
 
 def _refuse(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); look at its permissions") from error
+    raise DataError(f"{shown(error.filename)}: cannot be read ({error.strerror}); look at its permissions") from error
 
 
 def _pass_over(file: Path, skipped: Counter[str]) -> bool:
@@ -167,6 +185,18 @@ def _some(names: Sequence[str] | set[str], most: int = 10) -> str:
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
+def shown(name: str) -> str:
+    """A file's name on one line, whatever is in it."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+def dicom_files(skipped: Mapping[str, int]) -> int:
+    """How many of the files that were passed over are DICOM by their names."""
+    return sum(skipped.get(extension, 0) for extension in DICOM)
+
+
 def in_words(skipped: Mapping[str, int]) -> str:
     """What was passed over, the most first."""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(skipped.items(), key=lambda pair: -pair[1]) if count)
+    return ", ".join(
+        f"{count} {shown(kind)}" for kind, count in sorted(skipped.items(), key=lambda pair: -pair[1]) if count
+    )

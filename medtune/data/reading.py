@@ -1,6 +1,7 @@
 """The pictures of a folder read: the members of its file, and what a person should know of them."""
 
 import os
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,10 @@ import numpy.typing as npt
 
 from medtune.data import SPLITS, DataError, SplitName
 from medtune.data.division import divide
-from medtune.data.listing import Listing
+from medtune.data.listing import Listing, shown
 from medtune.data.pictures import Bytes, Picture, Unreadable, read_picture, repeated
 
+THREADS = 4  # decoders run beside each other; the allocator keeps some memory of the largest picture for each
 NAMED = 10  # of the things that are wrong, or doubtful
 Report = Callable[[int, int], None]  # pictures so far, pictures in all
 Twins = dict[str, Any]  # {"count": groups of identical pictures, "first": [[name, name, …], …]}
@@ -79,11 +81,12 @@ def _read_pictures(listing: Listing, size: int, report: Report | None) -> list[P
         try:
             return read_picture(listing.folder / name, size)
         except Unreadable as error:
-            return f"{name} ({error})"
+            return f"{shown(name)} ({error})"
 
     pictures: list[Picture] = []
     refused: list[str] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders run beside each other
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        warnings.simplefilter("ignore")  # of what a decoder can live with
         for done, one in enumerate(pool.map(read, [file.name for file in listing.files]), start=1):
             refused.append(one) if isinstance(one, str) else pictures.append(one)
             if report is not None:
@@ -140,5 +143,5 @@ def _twins(listing: Listing, pictures: Sequence[Picture], splits: Sequence[Split
 
 
 def _told(listing: Listing, groups: Sequence[Sequence[int]]) -> Twins:
-    first = [[listing.files[index].name for index in group[:4]] for group in groups[:NAMED]]
+    first = [[shown(listing.files[index].name) for index in group[:4]] for group in groups[:NAMED]]
     return {"count": len(groups), "first": first}

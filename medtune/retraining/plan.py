@@ -82,7 +82,7 @@ def plan_retrain(
     changed, or where `retrain.select: best` is to do without validation.
     """
     check_data(folder, config)
-    how, ledger = config.retrain, Ledger(folder.ledger, folder.sweep_id, config)
+    how, ledger = config.retrain, Ledger(folder, config)
     train_on, select = train_on or how.train_on, how.select if len(chosen.members) == 1 else "last"
     if select == "best" and train_on != "train":
         raise FolderError("retrain.select: best needs validation, so that all of it cannot be trained on")

@@ -7,12 +7,14 @@ that a job asks for; the last complete checkpoint of any attempt wins. A file ha
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
+from medtune.files import whole_file
 from medtune.training.tensorfile import read_part, read_values
 
 NAME = re.compile(r"attempt-(\d+)/epoch-(\d+)\.safetensors$")
@@ -113,9 +115,8 @@ class Attempt:
         return True
 
     def _write(self, path: str, checkpoint: Writable) -> None:
-        fs = self.attempts.fs
-        if isinstance(fs, LocalFileSystem):
-            checkpoint.to_file(f"{path}.tmp")
-            fs.mv(f"{path}.tmp", path)
+        if isinstance(self.attempts.fs, LocalFileSystem):
+            with whole_file(Path(path)) as temporary:
+                checkpoint.to_file(str(temporary))
         else:  # an object appears whole or not at all
-            fs.pipe_file(path, checkpoint.to_bytes())
+            self.attempts.fs.pipe_file(path, checkpoint.to_bytes())

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 # Tune reads these when it is imported
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the folder and the tracker have all of it
@@ -18,6 +19,9 @@ os.environ["TUNE_WARN_THRESHOLD_S"] = "1000000000"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no tables of its own
 
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.execution import tune_controller
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
@@ -26,9 +30,11 @@ from medtune.search.jobs import Run
 from medtune.search.resources import Share
 from medtune.search.worker import Job, Message, SearchData, run_job
 
+T = TypeVar("T")
 Work = Callable[[Job, SearchData, Callable[[Message], None]], None]
 
 SAME_SIGNAL = 1.0  # seconds within which a second one is an echo: a wrapper like `uv run` passes on what we have had
+NO_MEMORY = "OutOfMemoryError"  # of a worker, in Ray's words
 DEATHS = 3  # of a worker that a trial survives without an epoch gained between them
 
 
@@ -43,7 +49,7 @@ def run_jobs(run: Run, data: SearchData, share: Share, work: Work = run_job) -> 
         work(Job(**json.loads(config["job"])), data, lambda message: tune.report({"message": json.dumps(message)}))
 
     # a function within a function travels by value: workers need not import this module and the driver's half of search
-    with_data = tune.with_parameters(trainable, data=data)
+    with_data, driver = tune.with_parameters(trainable, data=data), _Driver(run)
     with tempfile.TemporaryDirectory(prefix="medtune-") as throwaway, _signals(run):
         tuner = tune.Tuner(
             tune.with_resources(with_data, {"cpu": share.cpus, "gpu": share.gpus}),
@@ -51,15 +57,15 @@ def run_jobs(run: Run, data: SearchData, share: Share, work: Work = run_job) -> 
                 num_samples=10**9,  # the searcher says when it is enough
                 max_concurrent_trials=share.concurrent,
                 reuse_actors=True,
-                search_alg=_Jobs(run),
-                scheduler=_Messages(run),
+                search_alg=_Jobs(driver),
+                scheduler=_Messages(driver),
                 trial_name_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
                 trial_dirname_creator=lambda trial: f"{trial.config['trial']:04d}-{trial.trial_id}",
             ),
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=throwaway,
-                stop=_Stop(run),
+                stop=_Stop(driver),
                 failure_config=tune.FailureConfig(max_failures=DEATHS - 1),
                 verbose=0,
             ),
@@ -67,15 +73,37 @@ def run_jobs(run: Run, data: SearchData, share: Share, work: Work = run_job) -> 
         try:
             tuner.fit()
         finally:
-            run.close()
+            driver.guarded(run.close)
+    if driver.error is not None:
+        raise driver.error
+
+
+class _Driver:
+    """The run, and the first error that it raised: Ray would take it for the failure of a trial."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.error: Exception | None = None
+
+    @property
+    def stopping(self) -> bool:
+        return self.error is not None or self.run.stopping
+
+    def guarded(self, ask: Callable[..., T], *arguments: Any) -> T | None:
+        """What the run answers; None once it has raised an error, which ends all."""
+        try:
+            return ask(*arguments)
+        except Exception as error:
+            self.error = self.error or error
+            return None
 
 
 class _InDriver:
     """Holds what lives in the driver alone: Ray pickles a tuner, for a restore that never comes."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, driver: _Driver) -> None:
         super().__init__()
-        self.run = run
+        self.driver = driver
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -85,8 +113,8 @@ class _Jobs(_InDriver, Searcher):
     """Hands out the jobs of a run."""
 
     def suggest(self, trial_id: str) -> Any:
-        job = self.run.next_job()
-        return Searcher.FINISHED if job is None else {"trial": job.trial, "job": json.dumps(asdict(job))}
+        job = None if self.driver.stopping else self.driver.guarded(self.driver.run.next_job)
+        return Searcher.FINISHED if job is None else _config(job)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None: ...
 
@@ -102,18 +130,30 @@ class _Messages(_InDriver, FIFOScheduler):
     """
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        number = trial.config["trial"]
-        if number not in self.run.live:
+        run, number = self.driver.run, trial.config["trial"]
+        if self.driver.error is not None or number not in run.live:
             return TrialScheduler.STOP
         message = json.loads(result["message"])
-        if not self.run.knows(number, message.get("epoch")):  # what is told again after a death is no gain
+        # what is told again after a death is no gain
+        if "epoch" in message and not run.knows(number, message["epoch"]):
             trial.run_metadata.num_failures = 0
-        goes_on = self.run.message(number, message)
+        goes_on = self.driver.guarded(run.message, number, message)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        if not trial.should_recover() and trial.config["trial"] in self.run.live:
-            self.run.end(trial.config["trial"], "failed", f"its worker died {DEATHS} times without finishing an epoch")
+        """Ray calls it too for a trial that it tries again."""
+        run, number = self.driver.run, trial.config["trial"]
+        if self.driver.error is not None or number not in run.live:
+            return
+        errors = Path(trial.error_file).read_text() if trial.error_file else ""  # one below the other
+        no_memory = NO_MEMORY in errors.rpartition("Failure #")[2]
+        job = self.driver.guarded(run.halve, number) if no_memory else None
+        if not trial.should_recover():
+            why = "ran out of memory" if no_memory else "died"
+            note = f"its worker {why} {DEATHS} times without finishing an epoch"
+            self.driver.guarded(run.end, number, "failed", note)
+        elif job is not None:
+            trial.set_config(_config(job))
 
 
 class _Stop(_InDriver, Stopper):
@@ -123,7 +163,23 @@ class _Stop(_InDriver, Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self.run.stopping
+        return self.driver.stopping
+
+
+class _Manager(RayActorManager):
+    """Ray's own takes a worker that was killed for want of memory for no death, and ends the whole run (2.60)."""
+
+    def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=f"{NO_MEMORY}: {exception}")
+        super()._actor_task_failed(tracked_actor_task, exception)
+
+
+tune_controller.RayActorManager = _Manager  # type: ignore[attr-defined]
+
+
+def _config(job: Job) -> dict[str, Any]:
+    return {"trial": job.trial, "job": json.dumps(asdict(job))}
 
 
 @contextmanager

@@ -14,7 +14,8 @@ UNDEFINED = 1.0  # by how much a constraint is broken whose metric is not define
 @dataclass(frozen=True)
 class Entry:
     """A trial as the ledger knows it. `values`: the metric by epoch; `value`: at the best epoch; nan where there is
-    none. `note`: why it failed. `violation`: by how much a complete trial breaks the constraints, all together."""
+    none. `note`: why it failed. `violation`: by how much a complete trial breaks the constraints, all together.
+    `stopped`: the pruner has ended it, whether or not its state says so already."""
 
     number: int
     state: State
@@ -23,6 +24,7 @@ class Entry:
     best_epoch: int | None = None
     note: str = ""
     violation: float = 0.0
+    stopped: bool = False
 
 
 def best_epoch_of(values: Mapping[int, float], direction: str) -> int | None:

@@ -30,7 +30,7 @@ class EpochEnded:
 @dataclass(frozen=True)
 class TrialEnded:
     """`best`: the metrics at the best epoch, empty where there is none. `note`: why it failed. `violation`: by how much
-    it breaks the constraints."""
+    it breaks the constraints. `at`: when the best epoch ended, in seconds since 1970."""
 
     number: int
     state: State
@@ -38,6 +38,7 @@ class TrialEnded:
     best: dict[str, float]
     note: str = ""
     violation: float = 0.0
+    at: float = 0.0
 
 
 class Watcher:
@@ -48,6 +49,9 @@ class Watcher:
     def trial_started(self, event: TrialStarted) -> None: ...
 
     def epoch_ended(self, event: EpochEnded) -> None: ...
+
+    def trial_halved(self, number: int, epoch: int) -> None:
+        """From an epoch on a trial takes half of the memory for each batch: it ran out of it."""
 
     def trial_ended(self, event: TrialEnded) -> None: ...
 

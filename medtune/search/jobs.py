@@ -1,13 +1,15 @@
 """Jobs, and who hands them out: what an engine runs, and the plainest kind of it."""
 
 from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 from medtune.search.entries import State
-from medtune.search.worker import Job, Message, SearchData, run_job
+from medtune.search.failures import NoRoom
+from medtune.search.worker import Job, Message, SearchData, halved, run_job
 
-OnEpoch = Callable[[Job, dict[str, Any]], None]  # a job, and the record of an epoch of it that is new
+OnEpoch = Callable[[Job, dict[str, Any]], None]  # a job, and the record of an epoch of it; of an earlier start too
 
 
 class TrainingFailed(Exception):
@@ -28,6 +30,8 @@ class Run(Protocol):
     def knows(self, number: int, epoch: int | None) -> bool: ...
 
     def message(self, number: int, message: Message) -> bool: ...
+
+    def halve(self, number: int) -> Job | None: ...
 
     def end(self, number: int, state: State, note: str = "") -> None: ...
 
@@ -77,18 +81,28 @@ class Batch:
         return epoch in self.records[number]
 
     def message(self, number: int, message: Message) -> bool:
-        """Takes in an epoch or a failure. Whether the job goes on."""
+        """Takes in an epoch or a failure. Whether the job goes on. Raises NoRoom."""
+        if "full" in message:
+            raise NoRoom(message["full"])
         if "failed" in message:
             self.end(number, "failed", message["failed"])
-            return False
-        record = {name: value for name, value in message.items() if name not in ("last", "at")}
-        if not self.knows(number, record["epoch"]):
-            self.records[number][record["epoch"]] = record
-            if message["at"]:  # 0 where an earlier attempt has trained it
-                self._on_epoch(self.jobs[number], record)
-        if message["last"]:
-            self.end(number, "complete")
+        elif "halved_from" in message:
+            self.jobs[number] = replace(self.jobs[number], halved_from=message["halved_from"])
+        else:
+            record = {name: value for name, value in message.items() if name not in ("last", "at")}
+            if not self.knows(number, record["epoch"]):
+                self.records[number][record["epoch"]] = record
+                self._on_epoch(self.jobs[number], {**record, "at": message["at"]})
+            if message["last"]:
+                self.end(number, "complete")
         return number in self.live
+
+    def halve(self, number: int) -> Job | None:
+        """The job of a worker that died of want of memory, to go on with half of it; None when it has that."""
+        if self.jobs[number].halved_from is not None:
+            return None
+        self.jobs[number] = halved(self.jobs[number])
+        return self.jobs[number]
 
     def end(self, number: int, state: State, note: str = "") -> None:
         self.live.discard(number)

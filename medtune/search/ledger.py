@@ -1,21 +1,21 @@
 """The ledger: an Optuna study, the one truth of what was tried and of what came of it."""
 
+import contextlib
 import logging
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import optuna
-from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from medtune.config.default import Point
 from medtune.config.sweep import SweepConfig
 from medtune.search.entries import Entry, State, violation
-from medtune.search.sampler import build_sampler, ledger_params, suggest
-from medtune.search.whole_space import BEST_EPOCH, best_of
+from medtune.search.folder import SweepFolder
+from medtune.search.sampler import SeededSampler, ledger_params, suggest
+from medtune.search.storage import open_storage
+from medtune.search.whole_space import BEST_EPOCH, ENDED, best_of
 
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -23,22 +23,21 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "unfinished",
 }
+_STOP = "stop"  # the epoch after which the pruner ended a trial
 _TOLD: dict[State, TrialState] = {state: told for told, state in _STATES.items()}
 
 
 class Ledger:
     """Asks for points and is told what became of them. One driver writes; anybody may read at any time."""
 
-    def __init__(self, path: Path, name: str, config: SweepConfig) -> None:
+    def __init__(self, folder: SweepFolder, config: SweepConfig, write: bool = False) -> None:
+        """write: by the process that holds the folder's lock; without it nothing changes. Raises FolderError where the
+        ledger is in a database that cannot be opened."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("optuna").propagate = False
         self.config = config
-        self.study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(path))),
-            study_name=name,
-            direction="maximize" if config.direction == "max" else "minimize",
-            load_if_exists=True,
-        )
+        self.study = _study(open_storage(folder, config, write), folder.sweep_id, config.direction, write)
+        self.study.sampler = SeededSampler(config.search.sampler, config.sampler_seed, config.trial)
         self._handles: dict[int, optuna.Trial] = {}
 
     def entries(self) -> list[Entry]:
@@ -48,19 +47,19 @@ class Ledger:
 
     def ask(self, preset: Point | None = None) -> tuple[int, Point]:
         """A new trial: its number and its point of the space; the preset point where there is one."""
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if preset is not None and not waiting:
-            self.study.enqueue_trial(ledger_params(self.config.trial, preset))
-        number = len(self.study.get_trials(deepcopy=False)) - (1 if preset is not None or waiting else 0)
-        self.study.sampler = self._sampler(number)
-        handle = self.study.ask()
+        handle = self.study.ask() if preset is None else self._begin(preset)
         self._handles[handle.number] = handle
         return handle.number, suggest(handle, self.config.trial, self.config.search.sampler)
+
+    def _begin(self, preset: Point) -> optuna.Trial:
+        """A trial that has its point from its first moment on: in a queue another driver could take it."""
+        fixed = {"fixed_params": ledger_params(self.config.trial, preset)}
+        begun = create_trial(state=TrialState.RUNNING, system_attrs=fixed)
+        return optuna.Trial(self.study, self.study._storage.create_new_trial(self.study._study_id, begun))
 
     def reopen(self, number: int) -> Point:
         """The point of an unfinished trial. What the ledger lacks of it, after a kill in the middle, is drawn now."""
         frozen = self.study.get_trials(deepcopy=False)[number]
-        self.study.sampler = self._sampler(number)
         handle = self._handles[number] = optuna.Trial(self.study, frozen._trial_id)
         try:
             return self.point(number)
@@ -74,10 +73,13 @@ class Ledger:
         """The point of any trial, from the ledger alone."""
         return suggest(self.study.get_trials(deepcopy=False)[number], self.config.trial, self.config.search.sampler)
 
-    def report(self, number: int, epoch: int, value: float, best: bool | None = None) -> None:
-        """The metric after an epoch. `best`: whether it is the best epoch so far; None: the values say so."""
+    def report(self, number: int, epoch: int, value: float, best: bool | None = None, stop: bool = False) -> None:
+        """The metric after an epoch. `best`: whether it is the best epoch so far; None: the values say so. `stop`: the
+        pruner ends the trial here; written before the value, so that a kill between the two asks the pruner again."""
         if best:
             self._handles[number].set_user_attr(BEST_EPOCH, epoch)
+        if stop:
+            self._handles[number].set_user_attr(_STOP, epoch)
         self._handles[number].report(value, epoch)
 
     def tell(
@@ -97,7 +99,9 @@ class Ledger:
             handle.set_user_attr("note", note)
         if state == "complete" and math.isnan(value):
             state = "failed"
-        had = self.study.get_trials(deepcopy=False)[number].constraints  # a kill may have come after them
+        trials = self.study.get_trials(deepcopy=False)
+        handle.set_user_attr(ENDED, sum(trial.state.is_finished() for trial in trials))
+        had = trials[number].constraints  # a kill may have come after them
         for name, over in (constraints or {}).items():
             if name not in had:
                 handle.set_constraint(name, over)
@@ -115,17 +119,28 @@ class Ledger:
         self.study.set_user_attr("looks", looks)
         return looks
 
-    def _sampler(self, number: int) -> BaseSampler:
-        return build_sampler(self.config.search.sampler, self.config.sampler_seed, number, self.config.trial)
-
     def _entry(self, trial: FrozenTrial) -> Entry:
         best_epoch, value = best_of(trial, self.config.direction)
         return Entry(
             number=trial.number,
             state=_STATES[trial.state],
-            values=trial.intermediate_values,
+            values=dict(sorted(trial.intermediate_values.items())),  # a database has no order
             value=value,
             best_epoch=best_epoch,
             note=trial.user_attrs.get("note", ""),
             violation=violation(trial.constraints),
+            stopped=trial.user_attrs.get(_STOP) in trial.intermediate_values,
         )
+
+
+def _study(storage: BaseStorage | None, name: str, direction: str, write: bool) -> optuna.Study:
+    """The study of that name. One that is not there yet is begun; for who only reads, an empty one in memory."""
+    if storage is not None:
+        with contextlib.suppress(KeyError):
+            return optuna.load_study(study_name=name, storage=storage)
+    return optuna.create_study(
+        storage=storage if write else None,
+        study_name=name,
+        direction="maximize" if direction == "max" else "minimize",
+        load_if_exists=True,  # by another driver, a moment ago
+    )

@@ -1,6 +1,5 @@
 """What must be there before a sweep starts: its data, its weights, its layers, and paths that hold everywhere."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,23 @@ from medtune.config.sweep import SweepConfig
 from medtune.config.trial import ModelConfig
 from medtune.data.catalogue import describe
 from medtune.data.fetch import fetch
-from medtune.models.published import WEIGHT_FILES, fetch_weights
-from medtune.search.earlier import ReadExperiment, absolute, no_server, with_warm_start
+from medtune.models.published import fetch_weights
+from medtune.search.earlier import ReadExperiment, no_server, with_warm_start
+from medtune.search.paths import from_anywhere
 
 
 def prepare(config: SweepConfig, folder: Path, read_experiment: ReadExperiment = no_server) -> SweepConfig:
     """Fetches data and weights. The configuration with paths that are right for every worker, and wherever the sweep is
     gone on with, and with the points that it begins with. folder, read_experiment: see `with_warm_start`.
 
-    Raises ConfigError where there is no sweep to begin with, DataError where something is not to be had, ValueError
-    where a model has no such layer.
+    Raises ConfigError where there is no sweep to begin with, FolderError where the ledger's database cannot be used,
+    DataError where something is not to be had, ValueError where a model has no such layer.
     """
-    config = with_warm_start(_from_anywhere(config), folder, read_experiment)
+    if config.cluster.ledger is not None:
+        from medtune.search.database import open_database
+
+        open_database(config.cluster.ledger)
+    config = with_warm_start(from_anywhere(config), folder, read_experiment)
     if config.data.folder is not None or not describe(config.data).made:
         fetch(config.data)
     for model in _pretrained(config.trial["model"]):
@@ -53,30 +57,3 @@ def _check_layers(config: SweepConfig) -> None:
     channels = 3 if config.data.as_rgb else describe(config.data).channels
     for model in partly.values():
         set_trained(empty_model(model, channels, 2, config.data.side), model, epoch=1)
-
-
-def _from_anywhere(config: SweepConfig) -> SweepConfig:
-    data, search = config.data, config.search
-    paths = {key: _absolute(path) for key in ("folder", "root") if (path := getattr(data, key)) is not None}
-    entries = tuple(_absolute_weights(entry) for entry in search.start_with)
-    return config.model_copy(
-        update={
-            "data": data.model_copy(update=paths),
-            "trial": _absolute_weights(config.trial),
-            "search": search.model_copy(
-                update={"start_with": entries, "warm_start": tuple(map(absolute, search.warm_start))}
-            ),
-        }
-    )
-
-
-def _absolute_weights(space: Any) -> Any:
-    if isinstance(space, Choice):
-        return Choice(tuple(_absolute_weights(option) for option in space.options))
-    if isinstance(space, Mapping):
-        return {key: _absolute_weights(value) for key, value in space.items()}
-    return _absolute(space) if isinstance(space, str) and space.endswith(WEIGHT_FILES) else space
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())

@@ -46,13 +46,14 @@ class UsedObjective(Part):
 
 class Used(TrialConfig):
     """A `config.yaml`: all that the numbers of a trial come from. processor: of the CPU or GPU, by its name; None where
-    that is not known."""
+    that is not known. halved_from: the epoch from which on each batch went through the model in two halves."""
 
     precision: Literal["float32", "bfloat16"]
     seed: int
     threads: int
     device: str
     processor: str | None = None
+    halved_from: int | None = None
     versions: dict[str, str]
     objective: UsedObjective
     data: UsedData
@@ -85,6 +86,8 @@ def shared_by_trials(config: SweepConfig) -> dict[str, Any]:
 def as_used(job: Job, shared: Mapping[str, Any]) -> dict[str, Any]:
     """The `config.yaml` of a trial."""
     used = {"precision": job.precision, "seed": job.seed, "threads": job.threads, "device": job.device}
+    if job.halved_from is not None:
+        used |= {"halved_from": job.halved_from}
     objective = {"metric": job.metric, "direction": job.direction}
     return {**job.config, **used, "processor": processor(job.device), **shared, "objective": objective}
 

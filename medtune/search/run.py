@@ -6,7 +6,7 @@ Knows no engine: whatever runs the trials asks `next_job`, passes on each messag
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medtune.config.default import Point, default_point, start_points, swept_values, trial_config
@@ -16,12 +16,15 @@ from medtune.config.trial import METRICS
 from medtune.search.attempts import Attempts, Saved
 from medtune.search.entries import Entry, State, best_epoch_of, broken_by, ranked, violation
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
+from medtune.search.failures import NoRoom
 from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.pruning import Pruner
 from medtune.search.record import as_used, shared_by_trials
-from medtune.search.worker import Job, Message
+from medtune.search.worker import Job, Message, halved
 
+GB = 1e9  # bytes
+HEADER = 2**16  # bytes at most of a file of weights that are none
 DEFAULT_TRIAL = 0  # the untuned default, which is never pruned
 
 
@@ -29,6 +32,8 @@ DEFAULT_TRIAL = 0  # the untuned default, which is never pruned
 class Live:
     """A trial that runs now. `logged`: epochs in the folder; `values`: the metric by epoch, as in the ledger."""
 
+    job: Job | None = None
+    at: dict[int, float] = field(default_factory=dict)  # when each epoch ended
     best_epoch: int | None = None
     logged: dict[int, dict[str, float]] = field(default_factory=dict)
     values: dict[int, float] = field(default_factory=dict)
@@ -98,32 +103,49 @@ class SweepRun:
 
     def message(self, number: int, message: Message) -> bool:
         """Takes in an epoch or a failure. Whether the trial goes on."""
+        if "full" in message:
+            raise NoRoom(message["full"])
         if "failed" in message:
             self.end(number, "failed", message["failed"])
-            return False
-        live, epoch = self.live[number], message["epoch"]
-        replayed = self.knows(number, epoch)
-        if not replayed:
-            self._take_in(number, live, message)
-        stop = not replayed and self.pruner.stop(number, epoch, live.values[epoch])
-        if message["last"]:
-            self.end(number, "complete")
-        elif stop and number != DEFAULT_TRIAL:
-            self.end(number, "pruned")
+        elif "halved_from" in message:
+            self._halve(number, message["halved_from"])
+        else:
+            stop = not self.knows(number, message["epoch"]) and self._take_in(number, self.live[number], message)
+            if message["last"]:
+                self.end(number, "complete")
+            elif stop:
+                self.end(number, "pruned")
         return number in self.live
 
-    def _take_in(self, number: int, live: Live, message: Message) -> None:
-        """The ledger is written last: what it has, all others have."""
+    def halve(self, number: int) -> Job | None:
+        """The job of a trial whose worker died of want of memory, to go on with half of it; None when it has that."""
+        job = self.live[number].job
+        if job is None or job.halved_from is not None:
+            return None
+        return self._halve(number, halved(job).halved_from)
+
+    def _halve(self, number: int, epoch: int | None) -> Job:
+        live = self.live[number]
+        assert live.job is not None
+        live.job = replace(live.job, halved_from=epoch)
+        self.folder.start_trial(number, as_used(live.job, self._shared))
+        self._tell(lambda watcher: watcher.trial_halved(number, epoch or 1))
+        return live.job
+
+    def _take_in(self, number: int, live: Live, message: Message) -> bool:
+        """Whether the pruner ends the trial here. The ledger is written last: what it has, all others have."""
         values = {key: value for key, value in message.items() if key not in ("epoch", "last", "at")}
         epoch, value = message["epoch"], values[self.config.search.metric]
         if epoch not in live.logged:
             at = message["at"] or time.time()
             self._tell(lambda watcher: watcher.epoch_ended(EpochEnded(number, epoch, at, values)))
             self.folder.append_epoch(number, {"epoch": epoch, "at": at, **values})
-            live.logged[epoch] = values
+            live.logged[epoch], live.at[epoch] = values, at
         live.values[epoch] = value
         live.best_epoch = self._best_epoch(live)
-        self.ledger.report(number, epoch, value, live.best_epoch == epoch)
+        stop = self.pruner.stop(number, epoch, value) and number != DEFAULT_TRIAL and not message["last"]
+        self.ledger.report(number, epoch, value, live.best_epoch == epoch, stop)
+        return stop
 
     # ---------------------------------------------------------------- how a trial ends
 
@@ -152,8 +174,8 @@ class SweepRun:
         self._tell(lambda watcher: watcher.closed(not self.finished))
 
     def _announce_end(self, entry: Entry, live: Live) -> None:
-        best = live.logged[live.best_epoch] if live.best_epoch else {}
-        ended = TrialEnded(entry.number, entry.state, live.best_epoch, best, entry.note, entry.violation)
+        best, at = (live.logged[live.best_epoch], live.at[live.best_epoch]) if live.best_epoch else ({}, 0.0)
+        ended = TrialEnded(entry.number, entry.state, live.best_epoch, best, entry.note, entry.violation, at)
         self._tell(lambda watcher: watcher.trial_ended(ended))
 
     def tidy(self, entry: Entry) -> None:
@@ -168,14 +190,26 @@ class SweepRun:
                 self._keep_weights(entry.number, attempts, {"best": attempts.of_epoch(best_epoch), "last": last})
 
     def _keep_weights(self, number: int, attempts: Attempts, saved: Mapping[str, Saved | None]) -> None:
+        """Of the best trials, as far as there is room. What goes, goes first, so that the limit always holds."""
         keep = self.config.keep
-        kept = {entry.number for entry in ranked(self._ended.values(), self.config.direction)[: keep.weights]}
-        for which, checkpoint in saved.items():
-            if number in kept and checkpoint is not None and (which == "best" or keep.last):
-                self.folder.write_weights(number, attempts.weights(checkpoint), which)
+        best = [entry.number for entry in ranked(self._ended.values(), self.config.direction)[: keep.weights]]
+        weights = {
+            which: attempts.weights(checkpoint)
+            for which, checkpoint in saved.items()
+            if number in best and checkpoint is not None and (which == "best" or keep.last)
+        }
+        size = sum(HEADER + sum(array.nbytes for array in arrays.values()) for arrays in weights.values())
+        room, kept = (keep.gb or math.inf) * GB, set()
+        for one in best:
+            needed = size if one == number else self.folder.weights_size(one)
+            if needed <= room:
+                kept.add(one)
+                room -= needed
         for other in self.folder.with_weights():
             if other not in kept:
                 self.folder.drop_weights(other)
+        for which, arrays in weights.items() if number in kept else ():
+            self.folder.write_weights(number, arrays, which)
 
     # ---------------------------------------------------------------- the past, and the plan
 
@@ -191,10 +225,17 @@ class SweepRun:
         self._past = {entry.number: entry for entry in entries}
 
     def _finish_the_half_finished(self) -> None:
-        """The trials that had ended when a kill came, and whose attempts are still there."""
+        """The trials that had ended when a kill came: those whose attempts are still there, and those that the pruner
+        had just stopped."""
         for entry in list(self._ended.values()):
             if Attempts(self._storage(entry.number)).current():
-                self._finish(entry, Live(entry.best_epoch, self._logged(entry.number)))
+                self._finish(entry, self._bring_to_life(entry))
+                del self.live[entry.number]
+        for number in [number for number in self._unfinished if self._past[number].stopped]:
+            self._unfinished.remove(number)
+            self.ledger.reopen(number)
+            self._bring_to_life(self._past[number])
+            self.end(number, "pruned")
 
     def _preset_points(self) -> Iterator[Point]:
         """The default, then what the file wants to start with, then, for a grid, every other point of it."""
@@ -212,18 +253,22 @@ class SweepRun:
         trial = trial_config(self.config.trial, point)
         job = self.make_job(number, trial.model_dump(mode="json"), self._storage(number))
         attempt = Attempts(self._storage(number)).current() + 1
-        past = self._past.get(number, Entry(number, "unfinished"))
-        live = self.live[number] = Live(None, self._logged(number), dict(past.values))
-        live.best_epoch = self._best_epoch(live)
+        if attempt > 1:
+            job = replace(job, halved_from=self.folder.used(number).get("halved_from"))
+        self._bring_to_life(self._past.get(number, Entry(number, "unfinished")), job)
         config = as_used(job, self._shared)
         self.folder.start_trial(number, config)
         started = TrialStarted(number, attempt, swept_values(self.config.trial, point, trial), config)
         self._tell(lambda watcher: watcher.trial_started(started))
         return job
 
-    def _logged(self, number: int) -> dict[int, dict[str, float]]:
-        records = self.folder.mend_epochs(number)
-        return {r["epoch"]: {key: r[key] for key in r if key not in ("epoch", "at")} for r in records}
+    def _bring_to_life(self, entry: Entry, job: Job | None = None) -> Live:
+        live = self.live[entry.number] = Live(job, values=dict(entry.values))
+        for record in self.folder.mend_epochs(entry.number):
+            epoch, live.at[epoch] = record.pop("epoch"), record.pop("at")
+            live.logged[epoch] = record
+        live.best_epoch = self._best_epoch(live)
+        return live
 
     def _storage(self, number: int) -> str:
         return self.folder.storage(self.config.cluster.storage, f"trials/{number:04d}")

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,33 @@ EVERYWHERE = {"qmc", "gp", "cmaes", "nsga2"}  # these need the same dimensions i
 POPULATION = 10  # of NSGA-II: Optuna's 50 would leave a sweep of 40 trials random
 
 
+class SeededSampler(BaseSampler):
+    """The sampler of a sweep, seeded anew for each trial by its number: a resumed sweep does not repeat its first
+    draws, and of several drivers each draws what the trial that it got would have had anyhow."""
+
+    def __init__(self, name: str, seed: int, space: Mapping[str, Any]) -> None:
+        self.build = partial(build_sampler, name, seed, space=space)
+        self.inner: BaseSampler = RandomSampler()
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self.inner = self.build(trial=trial.number)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.inner.sample_independent(study, trial, param_name, param_distribution)
+
+
 def build_sampler(name: str, seed: int, trial: int, space: Mapping[str, Any]) -> BaseSampler:
-    """The sampler for one ask. Seeded anew for each, so that a resumed sweep does not repeat its first draws.
+    """The sampler for one trial.
 
     TPE learns from pruned trials by their last epoch; GP, CMA-ES and NSGA-II by their best one, see `WholeSpace`.
     """

@@ -20,7 +20,7 @@ class Summary:
 
     def __init__(self, folder: SweepFolder, config: SweepConfig) -> None:
         self.folder, self.config = folder, config
-        self.ledger = Ledger(folder.ledger, folder.sweep_id, config)
+        self.ledger = Ledger(folder, config)
         self.entries = self.ledger.entries()
         counted = Counter(entry.state for entry in self.entries)
         self.counts = {state: counted[state] for state in STATES}

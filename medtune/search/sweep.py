@@ -1,21 +1,22 @@
 """A sweep from its file to its end, new or gone on with: folder, data, engine, ledger."""
 
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from medtune.config.read import read_sweep
 from medtune.config.space import Choice, Range
 from medtune.config.sweep import Data, SweepConfig
 from medtune.config.trial import METRICS
 from medtune.data.catalogue import describe
 from medtune.data.fetch import fetch
 from medtune.data.splits import Split, data_md5, load_search_splits, stratified_subset
-from medtune.files import write_whole
+from medtune.search.changes import changes, refuse_fixed
 from medtune.search.earlier import ReadExperiment, no_server
 from medtune.search.events import Watcher
-from medtune.search.folder import FolderError, SweepFolder, refuse_a_second_sweep
+from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.launch import on_ray
 from medtune.search.prepare import prepare
 from medtune.search.resources import Share
@@ -27,19 +28,19 @@ SECONDS_AN_HOUR = 3600
 
 
 def create_sweep(
-    config: SweepConfig, path: Path | None = None, read_experiment: ReadExperiment = no_server
+    config: SweepConfig, folder: SweepFolder, read_experiment: ReadExperiment = no_server
 ) -> tuple[SweepFolder, SweepConfig]:
-    """A new, locked folder for a sweep, `runs/<name>` unless another is given, and the configuration as it is run.
+    """Makes a folder that was claimed the folder of a sweep. The folder, and the configuration as it is run.
 
-    Data and weights are fetched first. read_experiment: for a warm start from the tracking server, see
-    `with_warm_start`. Raises FolderError where there is a sweep already, ConfigError, DataError, ValueError.
+    Data and weights are fetched first; where that fails, the folder is taken away again. read_experiment: for a warm
+    start from the tracking server, see `with_warm_start`. Raises ConfigError, DataError, FolderError, ValueError.
     """
-    where = path or Path("runs") / config.sweep
-    refuse_a_second_sweep(where)
-    config = prepare(config, where, read_experiment)
-    folder = SweepFolder.create(where, config)
-    if config.data.folder is not None:
-        write_whole(folder.path / "data.md5", data_md5(config.data).encode())
+    try:
+        config = prepare(config, folder.path, read_experiment)
+        folder.begin(config, None if config.data.folder is None else data_md5(config.data))
+    except BaseException:
+        folder.abandon()
+        raise
     return folder, config
 
 
@@ -48,37 +49,51 @@ def check_data(folder: SweepFolder, config: SweepConfig) -> None:
     and cases of the test could be among those that a model was trained on."""
     if config.data.folder is None:
         return
-    begun_with = folder.path / "data.md5"
-    if not begun_with.exists():
+    if not folder.data_md5_file.exists():
         raise FolderError(f"{folder.path} was killed while it was made; remove it, and start the sweep again")
     fetch(config.data)
-    if data_md5(config.data) != begun_with.read_text():
+    if data_md5(config.data) != folder.data_md5_file.read_text():
         raise FolderError(
             f"{config.data.folder} has changed since the sweep {folder.path} began; "
             "bring the pictures back as they were, or start another sweep"
         )
 
 
-def reopen_sweep(path: Path, trials: int | None = None) -> tuple[SweepFolder, SweepConfig]:
-    """The locked folder of a sweep to go on with, and its configuration, with another number of trials when asked.
+def reopen_sweep(folder: SweepFolder, overrides: Sequence[str] = ()) -> tuple[SweepFolder, SweepConfig]:
+    """The folder of a sweep to go on with, which is locked, and its configuration: what `sweep.yaml` says now, with
+    `key=value` overrides on top, which are written into it. What has changed since the last start is told on stderr.
 
-    Raises FolderError where there is no sweep, where another process runs it, where it had more trials already, or
-    where its pictures have changed.
+    Raises, with the folder unlocked, ConfigError where something has changed that cannot, FolderError where there are
+    more trials already, or where the pictures have changed.
     """
-    folder = SweepFolder.open(path)
-    check_data(folder, folder.config())
-    folder.lock()
-    config = folder.config()
-    if trials is not None:
+    try:
+        config = _taken_up(folder, overrides)
+        check_data(folder, config)
+    except BaseException:
+        folder.unlock()
+        raise
+    if overrides:
+        folder.write_config(config)
+    folder.write_begun(config)
+    return folder, config
+
+
+def _taken_up(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
+    config = read_sweep(folder.config_file, overrides)
+    begun = read_sweep(folder.begun_file) if folder.begun_file.exists() else folder.config()
+    found = changes(begun, config)
+    refuse_fixed(found, folder.config_file, overrides)
+    if config.search.trials < begun.search.trials:
         from medtune.search.ledger import Ledger
 
-        had = len(Ledger(folder.ledger, folder.sweep_id, config).entries())
-        if trials < had:
-            folder.unlock()
-            raise FolderError(f"{path} has {had} trials already; --trials is the number in all, give {had} or more")
-        config = config.model_copy(update={"search": config.search.model_copy(update={"trials": trials})})
-        folder.write_config(config)
-    return folder, config
+        had = len(Ledger(folder, config).entries())
+        if config.search.trials < had:
+            raise FolderError(
+                f"{folder.path} has {had} trials already; --trials is the number in all, give {had} or more"
+            )
+    for change in found:
+        print(f"changed  {change.key} {change.before} -> {change.now}", file=sys.stderr)
+    return config
 
 
 def run_sweep(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watcher] = ()) -> bool:
@@ -110,7 +125,7 @@ def _sweep_run(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watc
     run = SweepRun(
         folder,
         config,
-        Ledger(folder.ledger, folder.sweep_id, config),
+        Ledger(folder, config, write=True),
         build_pruner(config.pruning, config.direction, longest(config.trial)),
         JobMaker(config, share),
         watchers,

@@ -17,6 +17,7 @@ from medtune.search.entries import best_epoch_of, violation
 
 SIGMA = 0.2  # of the first generation of CMA-ES, on the scale on which every range is 0 to 1
 BEST_EPOCH = "best_epoch"  # what the driver writes down of a trial
+ENDED = "ended"  # which of the trials that ended it was: not by the clock, which may jump
 GENERATION = ":generation"  # the end of the names by which NSGA-II and CMA-ES write down where a trial is from
 CMAES = "cmaes" + GENERATION
 
@@ -59,7 +60,7 @@ class WholeSpace(BaseSampler):
         trials = [t for t in study.get_trials(deepcopy=False) if self.space.keys() <= t.params.keys()]
         ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         # so that one that ends late changes no generation that is full
-        ended.sort(key=lambda t: t.datetime_complete or datetime.max)
+        ended.sort(key=lambda t: (t.user_attrs.get(ENDED, -1), t.datetime_complete or datetime.max))
         means = _means([t.constraints for t in ended if t.constraints])
         direction = "max" if _sign(study) < 0 else "min"
         for trial in ended:

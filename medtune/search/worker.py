@@ -1,9 +1,8 @@
 """One attempt of one trial, in a worker process: from its last checkpoint to its end, an epoch at a time."""
 
-import time
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +10,7 @@ from medtune.config.sweep import TrainOn
 from medtune.config.trial import TrialConfig
 from medtune.data.splits import Split
 from medtune.search.attempts import Attempts
+from medtune.search.failures import kind_of, reason_of
 from medtune.task import Task
 
 Message = dict[str, Any]
@@ -21,7 +21,8 @@ class Job:
     """All that a worker needs to know of a training. `trial`: its number among those that run with it. `config`: of a
     TrialConfig. `storage`: its path or URL. `stop`: the epoch after which it ends, whatever the configuration says.
     `keep`: epochs whose checkpoints stay, besides the last and the best. `train_on`: train+val leaves nothing to be
-    validated on."""
+    validated on. `halved_from`: the epoch from which on each batch goes through the model in two halves, because a
+    whole one did not fit into memory."""
 
     trial: int
     config: dict[str, Any]
@@ -37,6 +38,7 @@ class Job:
     stop: int | None = None
     keep: Sequence[int] = ()
     train_on: TrainOn = "train"
+    halved_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,36 +54,70 @@ class SearchData:
 def run_job(job: Job, data: SearchData, report: Callable[[Message], Any]) -> None:
     """Trains a trial and reports every epoch; those that a checkpoint already has are reported again first.
 
-    Whatever goes wrong with this trial alone is reported as its failure, so that the worker lives on for the next.
+    Whatever goes wrong with this trial alone is reported too, so that the worker lives on for the next; what `report`
+    raises is the caller's. Raises where the device is of no use any more.
     """
+    for message in _messages(job, data):
+        report(message)
+
+
+def _messages(job: Job, data: SearchData) -> Iterator[Message]:
     try:
-        _run(job, data, report)
-    except Exception as error:  # not SystemExit, by which a stopped trial ends
-        report({"failed": reason_of(error)})
+        yield from _epochs(job, data)
+        return
+    except Exception as error:
+        kind, reason = kind_of(error), reason_of(error)
+        if kind == "device":
+            raise
+    # out of the exception's reach: it holds the training, and with it the memory
+    if kind == "memory" and job.halved_from is None:
+        _free_memory()
+        smaller = halved(job)
+        yield {"halved_from": smaller.halved_from, "why": reason}
+        yield from _messages(smaller, data)
+    else:
+        yield {"full" if kind == "storage" else "failed": reason}
 
 
-def _run(job: Job, data: SearchData, report: Callable[[Message], None]) -> None:
+def _epochs(job: Job, data: SearchData) -> Iterator[Message]:
     from medtune.training.checkpoint import decode, encode  # torch is imported by workers only
 
     training, val = begin(job, data)
     attempts = Attempts(job.storage)
     last = attempts.last()
     if last is not None:
-        decode(attempts.read(last), training)
+        try:
+            decode(attempts.read(last), training)
+        except (KeyError, RuntimeError, TypeError, ValueError):  # of an earlier version: the same trial from its start
+            training, val = begin(job, data)
     attempt = attempts.begin()
     for record in training.records:
-        report(_message(job, record, 0.0))
+        yield _message(job, record)
     while not (training.finished or training.epoch == job.stop):
         record = training.run_epoch(val)
         best_epoch = training.best.epoch if training.best else None
         if not attempt.save(training.epoch, (best_epoch, *job.keep), encode(training)):
             return
-        report(_message(job, record, time.time()))
+        yield _message(job, record)
 
 
-def _message(job: Job, record: Any, at: float) -> Message:
+def _message(job: Job, record: Any) -> Message:
     last = record.last or record.epoch == job.stop
-    return {"epoch": record.epoch, "last": last, "at": at, **record.values}
+    return {"epoch": record.epoch, "last": last, "at": record.at, **record.values}
+
+
+def halved(job: Job) -> Job:
+    """The same job with half of the memory for each batch, from the epoch on that its last checkpoint lacks."""
+    last = Attempts(job.storage).last()
+    return replace(job, halved_from=last.epoch + 1 if last else 1)
+
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def begin(job: Job, data: SearchData) -> tuple[Any, Any]:
@@ -101,7 +137,7 @@ def _training(job: Job, splits: "_OnDevice") -> Any:
     config, objective = TrialConfig.model_validate(job.config), Objective(job.metric, job.direction)
 
     def make(part: Any, seed: int) -> Training:
-        return Training(config, job.task, job.classes, part, seed, job.precision, objective)
+        return Training(config, job.task, job.classes, part, seed, job.precision, objective, job.halved_from)
 
     if config.folds is None:
         return make(splits.train if job.train_on == "train" else splits.both, job.seed)
@@ -133,14 +169,3 @@ def _on_device(data: SearchData, device: str) -> _OnDevice:
     if _cached is None or _cached[0] != key:
         _cached = (key, _OnDevice(data, device))
     return _cached[1]
-
-
-def reason_of(error: Exception) -> str:
-    """One line for people: diverged trainings say so themselves, anything else is named with its place."""
-    from medtune.training.loop import Diverged
-
-    if isinstance(error, Diverged):
-        return str(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    first_line = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first_line} ({place.filename}:{place.lineno})"

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from medtune.config.sweep import Tracking
+from medtune.file_system import MOUNTS, network_file_system
+from medtune.search.folder import FolderError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -19,8 +21,27 @@ def tracking_uri(config: Tracking, sweep_folder: Path) -> str:
 
 def default_artifacts(config: Tracking, sweep_folder: Path) -> str | None:
     """Where files go without a server: beside the database. A server decides for itself."""
-    database = re.match("sqlite:///(.+)", tracking_uri(config, sweep_folder))
-    return (Path(database[1]).absolute().parent / "mlartifacts").as_uri() if database else None
+    database = database_file(tracking_uri(config, sweep_folder))
+    return (database.absolute().parent / "mlartifacts").as_uri() if database else None
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of a sqlite database; None where an address is of something else."""
+    found = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", uri)
+    return Path(found[1]) if found else None
+
+
+def refuse_network_file_system(config: Tracking, sweep_folder: Path, mounts: Path = MOUNTS) -> None:
+    """Raises FolderError where the database of the runs would be on a network file system: sqlite needs locks that
+    hold, and most of them have none that do; the file is damaged some day (sqlite.org/faq.html, 5)."""
+    database = database_file(tracking_uri(config, sweep_folder))
+    kind = network_file_system(database, mounts) if database else None
+    if database and kind:
+        raise FolderError(
+            f"{database.absolute()}: sqlite is not safe on a network file system, and this is on one ({kind}); "
+            f"put it on a disk of this machine with --set tracking.uri=sqlite:////tmp/{database.name}, or give the "
+            "address of a server; the folder of the sweep may stay where it is"
+        )
 
 
 def count_experiments(uri: str) -> int:

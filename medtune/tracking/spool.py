@@ -4,14 +4,19 @@ A line says what happens to a run, which has a key of ours: `sweep`, `trial-0007
 which it happened, so that a line that is carried over twice is the same point to MLflow.
 """
 
+import contextlib
+import json
+import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtune.files import to_json, whole_lines
+from medtune.files import to_json
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
+from medtune.search.failures import NoRoom
 
 SWEEP = "sweep"
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "unfinished": "KILLED"}
@@ -24,9 +29,7 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.read_bytes().endswith(b"\n"):  # cut short: the next line is to stand by itself
-            with path.open("a") as file:
-                file.write("\n")
+        mend(path)
 
     def start(self, run: str, tags: dict[str, Any], params: dict[str, Any] | None = None, parent: str = "") -> None:
         """A run begins, or goes on."""
@@ -64,8 +67,11 @@ class Spool:
         self._write({"do": "end", "run": run, "at": time.time(), "status": status, "tags": tags})
 
     def _write(self, event: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(to_json(event) + "\n")
+        """Raises NoRoom, with the spool as it was."""
+        try:
+            _append(self.path, f"{to_json(event)}\n".encode())
+        except OSError as error:
+            raise NoRoom(f"{self.path}: {error.strerror or error}") from error
 
 
 class TrialSpool(Watcher):
@@ -73,6 +79,7 @@ class TrialSpool(Watcher):
 
     def __init__(self, spool: Spool, tags: dict[str, Any]) -> None:
         self.spool, self.tags = spool, tags
+        self.interrupted = False
         spool.start(SWEEP, tags)
 
     def trial_started(self, event: TrialStarted) -> None:
@@ -82,16 +89,21 @@ class TrialSpool(Watcher):
     def epoch_ended(self, event: EpochEnded) -> None:
         self.spool.metrics(trial_run(event.number), event.epoch, event.at, event.values)
 
+    def trial_halved(self, number: int, epoch: int) -> None:
+        self.spool.tags(trial_run(number), {"halved_from": epoch})
+
     def trial_ended(self, event: TrialEnded) -> None:
         run = trial_run(event.number)
         if event.best and event.best_epoch is not None:
             best = {f"best/{name.removeprefix('val/')}": event.best[name] for name in event.best if "val/" in name}
-            self.spool.metrics(run, event.best_epoch, time.time(), {**best, "best/epoch": event.best_epoch})
+            at = event.at or time.time()
+            self.spool.metrics(run, event.best_epoch, at, {**best, "best/epoch": event.best_epoch})
         self.spool.files(run, f"trials/{event.number:04d}", TRIAL_FILES, epoch=event.best_epoch)
         tags = {"state": event.state, **({"note": event.note} if event.note else {})}
         self.spool.end(run, STATUS[event.state], tags)
 
     def closed(self, interrupted: bool) -> None:
+        self.interrupted = interrupted
         self.spool.files(SWEEP, "", ("sweep.yaml",))
         self.spool.end(SWEEP, "KILLED" if interrupted else "FINISHED", {})
 
@@ -110,12 +122,50 @@ class Line:
 
 
 def read_from(path: Path, offset: int) -> Iterator[Line]:
-    """The whole lines from an offset on; one that is still being written, or was cut short, is not whole."""
+    """The whole lines from an offset on; one that is still being written is not whole, and garbage is left out."""
     with path.open("rb") as file:
         file.seek(offset)
         for raw in file:
             if not raw.endswith(b"\n"):
                 return
             offset += len(raw)
-            for event in whole_lines(raw.decode()):
+            event = _event(raw)
+            if event is not None:
                 yield Line(event, offset)
+
+
+def is_torn(path: Path) -> bool:
+    """Whether the last line of a spool was cut short."""
+    data = path.read_bytes() if path.exists() else b""
+    return bool(data) and not data.endswith(b"\n")
+
+
+def mend(path: Path) -> None:
+    """Takes such a line away."""
+    if is_torn(path):
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
+def _event(raw: bytes) -> dict[str, Any] | None:
+    """The event of a line; where it is glued to one that was cut short, it alone. None where there is none."""
+    for start in (0, raw.rfind(b'{"do": ')):
+        with contextlib.suppress(ValueError):
+            event = json.loads(raw[max(start, 0) :])
+            if isinstance(event, dict) and {"do", "run"} <= event.keys():
+                return {key: math.nan if value is None else value for key, value in event.items()}
+    return None
+
+
+def _append(path: Path, line: bytes) -> None:
+    """The whole line or nothing."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(file).st_size
+        try:
+            while line:
+                line = line[os.write(file, line) :]
+        except OSError:
+            os.ftruncate(file, size)
+            raise
+    finally:
+        os.close(file)

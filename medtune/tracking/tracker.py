@@ -1,7 +1,9 @@
 """The tracking of a sweep, from the driver's side: a spool, and the process that empties it."""
 
+import contextlib
 import subprocess
 import sys
+import time
 from functools import cached_property
 from types import TracebackType
 from typing import Any
@@ -13,6 +15,10 @@ from medtune.search.folder import SweepFolder
 from medtune.tracking.server import tracking_uri
 from medtune.tracking.spool import Spool, TrialSpool
 
+SILENCE = 2.0  # seconds of waiting for the server that need no explanation
+STILL = 3.0  # seconds that a mirror may stand still when the driver is to end at once,
+AT_ONCE = 7.0  # and that it may take in all
+
 
 class Tracker:
     """Runs the mirror beside the driver, from `with` to its end. `reached`: whether the server has everything."""
@@ -21,6 +27,7 @@ class Tracker:
         self.folder, self.config = folder, config
         self.spool = Spool(folder.tracking / "spool.jsonl")
         self.reached = False
+        self._trials: TrialSpool | None = None
 
     def __enter__(self) -> "Tracker":
         with (self.folder.tracking / "mirror.log").open("ab") as log:
@@ -36,10 +43,51 @@ class Tracker:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.reached = self.process.wait() == 0
+        interrupted = kind is KeyboardInterrupt or (self._trials is not None and self._trials.interrupted)
+        try:
+            self.reached = self._while_it_moves() if interrupted else self._to_its_end()
+        except KeyboardInterrupt:  # the work is done: only the waiting ends
+            self._stop()
+
+    def _to_its_end(self) -> bool:
+        """Waits for the mirror. Whether the server has everything."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(SILENCE) == 0
+        later = f"`medtune tracking sync {self.folder.path}`"
+        print(f"waiting until {self.uri} has everything; Ctrl-C leaves it to {later}", file=sys.stderr, flush=True)
+        return self.process.wait() == 0
+
+    def _while_it_moves(self) -> bool:
+        """The same, as long as it gets on, and no longer than an interrupted driver may take."""
+        started = moved = time.monotonic()
+        before = self._carried
+        while self.process.poll() is None:
+            now = time.monotonic()
+            if self._carried != before:
+                before, moved = self._carried, now
+            if now - moved > STILL or now - started > AT_ONCE:
+                self._stop()
+                return False
+            time.sleep(0.05)
+        return self.process.returncode == 0
+
+    @property
+    def _carried(self) -> bytes:
+        path = self.folder.tracking / "state"
+        return path.read_bytes() if path.exists() else b""
+
+    def _stop(self) -> None:
+        """Ends the mirror where it is: all that it does may be done again."""
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):  # `uv run` passes on each signal again
+            self.process.wait(1)
+            return
+        self.process.kill()
+        self.process.wait()
 
     def watcher(self) -> TrialSpool:
-        return TrialSpool(self.spool, self.tags)
+        self._trials = TrialSpool(self.spool, self.tags)
+        return self._trials
 
     @cached_property
     def tags(self) -> dict[str, Any]:

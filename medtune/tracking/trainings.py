@@ -1,6 +1,5 @@
 """Trainings beside the trials, finalists and retrained models, as runs of their own."""
 
-import time
 from collections.abc import Container, Mapping
 from types import TracebackType
 from typing import Any
@@ -22,8 +21,8 @@ class Trainings:
             self.spool.start(run, {**self.tags, **tags, "state": "running"}, parent=parent)
 
     def epoch(self, run: str, record: Mapping[str, Any]) -> None:
-        values = {name: value for name, value in record.items() if name != "epoch"}
-        self.spool.metrics(run, record["epoch"], time.time(), values)
+        values = {name: value for name, value in record.items() if name not in ("epoch", "at")}
+        self.spool.metrics(run, record["epoch"], record["at"], values)
 
     def end(self, state: str, failed: Container[str] = ()) -> None:
         """Of all that are open."""

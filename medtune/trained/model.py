@@ -15,7 +15,7 @@ from medtune.data.batches import DeviceSplit, to_device
 from medtune.evaluation.appraisal import Decided, decided_from_json
 from medtune.evaluation.calibrators import Uncalibrated
 from medtune.evaluation.ensembles import mean_logits
-from medtune.files import write_whole
+from medtune.files import whole_file, write_whole
 from medtune.inspection.rebuilt import rebuilt
 from medtune.models.classifier import Classifier
 from medtune.task import Task
@@ -119,8 +119,8 @@ def write_weights(folder: Path, weights: Sequence[Mapping[str, np.ndarray]]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     names = ["model.safetensors"] if len(weights) == 1 else [f"member-{i}.safetensors" for i in range(len(weights))]
     for name, of_member in zip(names, weights, strict=True):
-        save_file(dict(of_member), folder / f"{name}.tmp")
-        (folder / f"{name}.tmp").replace(folder / name)
+        with whole_file(folder / name) as temporary:
+            save_file(dict(of_member), temporary)
     return names
 
 

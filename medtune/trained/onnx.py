@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from medtune.data import DataError
 from medtune.evaluation.calibrators import Calibrator, Isotonic, Temperature, Uncalibrated, VectorScaling
 from medtune.evaluation.ensembles import SMALLEST
+from medtune.files import whole_file
 from medtune.task import Task
 from medtune.trained.decision import decision_rule
 from medtune.trained.model import Member, TrainedModel
@@ -144,16 +145,12 @@ def export(model: TrainedModel, path: Path) -> Exported:
     _check_packages()
     model.device = "cpu"
     model.members = [Member(one.trial, one.network.cpu(), one.weight, "float32") for one in model.members]
-    temporary = path.with_name(f".{path.name}.tmp")
     shown = _noise(model)
-    try:
+    with whole_file(path) as temporary:
         _write(model, temporary, shown)
         difference = float(np.abs(run_graph(temporary, shown) - _asked(model, shown)).max())
         if not difference <= TOLERANCE:
             raise ExportError(f"the graph and the model differ by {difference:.1e}, which is above {TOLERANCE:g}")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return Exported(path, shown.shape[1:], difference)
 
 

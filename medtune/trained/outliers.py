@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medtune.data import DataError
 from medtune.data.batches import DeviceSplit
 from medtune.evaluation.metrics import Floats
+from medtune.files import whole_file
 from medtune.trained.model import TrainedModel
 from medtune.training.device import autocast
 from medtune.training.loop import predict_logits
@@ -153,8 +154,8 @@ def write_outliers(model: TrainedModel, outliers: Outliers) -> None:
     """Beside the weights, as `outliers.safetensors`; the threshold is for `model.json`."""
     gaussian = outliers.gaussian
     arrays = {"scale": gaussian.scale, "mean": gaussian.mean, "whitening": gaussian.whitening}
-    save_file({name: array.astype(np.float32) for name, array in arrays.items()}, model.folder / f"{FILE}.tmp")
-    (model.folder / f"{FILE}.tmp").replace(model.folder / FILE)
+    with whole_file(model.folder / FILE) as temporary:
+        save_file({name: array.astype(np.float32) for name, array in arrays.items()}, temporary)
 
 
 def read_outliers(model: TrainedModel) -> Outliers | None:

@@ -1,5 +1,6 @@
 """The training of one model, epoch by epoch."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -19,7 +20,7 @@ from medtune.task import Task
 from medtune.training.averaging import average
 from medtune.training.balance import case_weights, class_weights
 from medtune.training.device import autocast
-from medtune.training.losses import training_loss
+from medtune.training.losses import training_loss, weight
 from medtune.training.optimizers import build_optimizer, make_ready, set_lr
 from medtune.training.progress import AUROC, Advance, EpochRecord, Objective, Progress
 from medtune.training.schedules import lr_factor
@@ -27,6 +28,7 @@ from medtune.training.streams import Streams
 
 DIVERGED = 1e3  # nats a case: hundreds of times what guessing costs
 CASES_PER_PASS = 1024  # of an evaluation: bounds its memory at any size of a split
+SMALLEST_HALVED = 4  # cases: batch normalization needs two
 
 
 class Diverged(Exception):
@@ -45,8 +47,13 @@ class Training(Progress):
         seed: int,
         precision: str = "float32",
         objective: Objective = AUROC,
+        halved_from: int | None = None,
     ) -> None:
+        """halved_from: the epoch from which on each batch goes through the model in two halves, whose gradients are
+        added up. The steps are those of whole batches, but for batch normalization, which sees the halves."""
         super().__init__(config, objective)
+        self.halved_from = math.inf if halved_from is None else halved_from
+        self.halves = 1  # through which each batch of the epoch goes
         self.task, self.classes, self.train = task, classes, train
         self.device = train.images.device
         self.autocast = autocast(self.device.type, precision)
@@ -74,7 +81,8 @@ class Training(Progress):
         train_loss = self._train_epoch(past)
         group = self.optimizer.param_groups[0]
         values = {"train/loss": train_loss, "lr": group["lr"] / group["lr_scale"]}
-        logits = None if val is None else predict_logits(self.evaluated, val, self.autocast)
+        cases = CASES_PER_PASS // self.halves
+        logits = None if val is None else predict_logits(self.evaluated, val, self.autocast, cases)
         if not train_loss < DIVERGED or not (logits is None or np.isfinite(logits).all()):
             raise Diverged(f"training diverged in epoch {len(past) + 1}: loss {train_loss:g}")
         labels = None if val is None else val.labels.cpu().numpy().astype(np.int64)
@@ -86,6 +94,7 @@ class Training(Progress):
     def _train_epoch(self, past: Sequence[EpochRecord]) -> float:
         """One pass over train; the mean training loss over its cases."""
         self._train_mode(len(past) + 1)
+        self.halves = 2 if len(past) + 1 >= self.halved_from else 1
         total = torch.zeros((), device=self.device)
         batches = self._order().to(self.device).split(self.config.batch_size)
         for index, cases in enumerate(batches):
@@ -112,15 +121,29 @@ class Training(Progress):
         if self.mixes:
             targets = targets if self.task == "multilabel" else F.one_hot(targets, self.classes).float()
             images, targets = mix(self.config.augment, images, targets, self.streams.augmentation)
-        with self.autocast:
-            logits = self.model(images)
-        loss = training_loss(self.config.loss, self.task, logits, targets, self.class_weights)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss = self._gradients(images, targets)
         self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
-        return loss.detach()
+        return loss
+
+    def _gradients(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Of the mean loss of a batch, which it gives back."""
+        halves = self.halves if len(images) >= SMALLEST_HALVED else 1
+        total = torch.zeros((), device=self.device)
+        for some_images, some_targets in zip(images.chunk(halves), targets.chunk(halves), strict=True):
+            with self.autocast:
+                logits = self.model(some_images)
+            loss = training_loss(self.config.loss, self.task, logits, some_targets, self.class_weights)
+            if halves > 1:
+                loss = loss * self._weight(some_targets) / self._weight(targets)
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _weight(self, targets: Tensor) -> Tensor | int:
+        return weight(self.config.loss, self.task, self.classes, targets, self.class_weights)
 
     def time_batches(self, count: int) -> tuple[float, int]:
         """Trains on a few batches, after one to warm up. The seconds that they took, and their images."""
@@ -135,12 +158,14 @@ class Training(Progress):
 
 
 @torch.no_grad()
-def predict_logits(model: nn.Module, split: DeviceSplit, autocast: torch.autocast) -> np.ndarray:
+def predict_logits(
+    model: nn.Module, split: DeviceSplit, autocast: torch.autocast, cases: int = CASES_PER_PASS
+) -> np.ndarray:
     """float32 logits (cases, classes) of a whole split, without augmentation, in evaluation mode."""
     model.eval()
     logits = []
-    for start in range(0, len(split), CASES_PER_PASS):
-        images, _ = split.batch(slice(start, start + CASES_PER_PASS))
+    for start in range(0, len(split), cases):
+        images, _ = split.batch(slice(start, start + cases))
         with autocast:
             logits.append(model(images))
     return torch.cat(logits).cpu().numpy()

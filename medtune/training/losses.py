@@ -24,6 +24,14 @@ def training_loss(config: Loss, task: Task, logits: Tensor, targets: Tensor, wei
     return F.cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
+def weight(config: Loss, task: Task, classes: int, targets: Tensor, weights: Tensor | None = None) -> Tensor | int:
+    """Of a batch among others: means of their losses that are weighted by it add up to the mean over all of them."""
+    if weights is None:
+        return len(targets)
+    logits = targets.new_zeros((len(targets), classes), dtype=weights.dtype)
+    return _weighted(_as_classes(task, logits, targets)[1], config, weights).sum()
+
+
 def _as_classes(task: Task, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Logarithms of the probabilities, and targets, with the classes last; a label is a problem of two classes."""
     if task == "multilabel":
@@ -36,7 +44,12 @@ def _as_classes(task: Task, logits: Tensor, targets: Tensor) -> tuple[Tensor, Te
 
 def _focal(log_probabilities: Tensor, targets: Tensor, config: Loss, weights: Tensor | None) -> Tensor:
     """Focal loss (Lin et al. 2017, eq. 5) for targets that may be soft; with gamma 0, weighted cross-entropy."""
-    smoothed = targets * (1 - config.label_smoothing) + config.label_smoothing / targets.shape[-1]
-    weighted = smoothed if weights is None else smoothed * weights
+    weighted = _weighted(targets, config, weights)
     doubt = (-log_probabilities.expm1()).clamp(min=SURE)
     return -(weighted * doubt**config.focal_gamma * log_probabilities).sum() / weighted.sum()
+
+
+def _weighted(targets: Tensor, config: Loss, weights: Tensor | None) -> Tensor:
+    """Smoothed targets, by the weights of their classes."""
+    smoothed = targets * (1 - config.label_smoothing) + config.label_smoothing / targets.shape[-1]
+    return smoothed if weights is None else smoothed * weights

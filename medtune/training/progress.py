@@ -1,6 +1,7 @@
 """What a training has behind it: its epochs, the best of them, when it ends, and the predictions that are kept."""
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from medtune.training.predictions import Predictions
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The numbers of one epoch, counted from 1; `values` by metric name. `last`: no epoch follows."""
+    """The numbers of one epoch, counted from 1; `values` by metric name. `last`: no epoch follows. `at`: when it ended,
+    in seconds since 1970; it goes into the checkpoint, so that an epoch that is told again is the same point."""
 
     epoch: int
     values: dict[str, float]
     last: bool
+    at: float = 0.0  # of a checkpoint of an earlier version
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class Progress(ABC):
         best_epoch = epoch if improved or not self.best else self.best.epoch
         patience = self.config.early_stopping.patience
         out_of_patience = patience is not None and epoch - best_epoch >= patience
-        record = EpochRecord(epoch, advance.values, last=epoch == self.config.epochs or out_of_patience)
+        last = epoch == self.config.epochs or out_of_patience
+        at = max(time.time(), self.records[-1].at if self.records else 0.0)  # clocks go back, and points must not
+        record = EpochRecord(epoch, advance.values, last, at)
         self.records.append(record)
         if improved:
             self.best = record

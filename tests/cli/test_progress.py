@@ -83,7 +83,7 @@ def test_nan_is_never_the_best() -> None:
 def test_the_time_left_is_from_the_pace_of_this_start(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = opened(Progress("val/auroc", "max"), 12, PAST)  # two have ended before
     now = 1000.0
-    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     for number in range(3, 8):
         assert (shown.time_left() == "...") is (number < 6)  # the first few tell little
         tell(shown, number, 0.5)

@@ -187,7 +187,7 @@ def test_a_wrong_trial(wrong: Wrong, trial: str, line: str) -> None:
 SECTION_ERRORS = [
     ("sede: 1", "1: unknown key sede in the file; did you mean seed?"),
     ("patience: 1", "1: unknown key patience in the file; patience stands in trial.schedule or trial.early_stopping"),
-    ("data: {dataset: brestmnist}", "17: data.dataset must be pathmnist, "),
+    ("data: {dataset: brestmnist}", "17: data.dataset: there is no 'brestmnist'; did you mean breastmnist?"),
     (
         "data: {size: 32}",
         "14: data.size: breastmnist has 28, 64, 128 and 224, not 32; take one of them, and resize for others",
@@ -255,9 +255,9 @@ def test_the_name_is_required(wrong: Wrong) -> None:
         ("sweep: a\nseed: [1", "sweep.yaml:2:9: this is not YAML: "),
         ("sweep: a\n\tseed: 1", "sweep.yaml:2:1: this is not YAML: "),
         ("sweep: a\n---\nsweep: b\n", "sweep.yaml:2:1: this is not YAML: "),
-        ("sweep: \x07", "sweep.yaml:1:1: this is not YAML: "),
-        ("[" * 5000, "sweep.yaml:1:1: nested too deeply"),
-        ("a: &a [*a]", "sweep.yaml:1:4: too many nodes"),
+        ("sweep: \x07", "sweep.yaml:1:8: this is not YAML: "),
+        ("[" * 5000, "sweep.yaml:1:51: nested too deeply"),
+        ("a: &a [*a]", "sweep.yaml:1:4: nested too deeply, or within itself"),
     ],
 )
 def test_what_is_no_yaml(wrong: Wrong, text: str | bytes, line: str) -> None:

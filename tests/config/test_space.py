@@ -1,6 +1,6 @@
 import pytest
 
-from medtune.config.space import Choice, Range, distributions, resolve
+from medtune.config.space import Choice, Range, distributions, grid, grid_size, resolve
 
 SPACE = {
     "lr": Range(1e-4, 1e-2, log=True),
@@ -46,3 +46,17 @@ def test_a_choice_is_conditional_when_an_option_is_more_than_a_value() -> None:
     assert not Choice((1, "a", None)).conditional
     assert Choice((0, Range(0, 1))).conditional
     assert Choice(({"name": "adam"},)).conditional
+
+
+def test_the_last_step_is_not_above_the_range_in_its_last_digit() -> None:
+    bounds = Range(0.01864130583416413, 0.38865539224914986, step=0.03700140864149758)
+    assert bounds.clip(1) <= bounds.high
+
+
+def test_a_grid_is_counted_without_being_made() -> None:
+    space = {
+        "a": Choice((1, [Range(0, 3, integer=True), 5], Choice(("x", {"b": Range(0, 1, step=0.25)})))),
+        "c": Range(1, 9, integer=True, step=3),
+    }
+    assert grid_size(space) == len(list(grid(space))) == (1 + 4 + 1 + 5) * 3
+    assert grid_size({str(index): Range(0, 10**12, integer=True) for index in range(50)}) > 10**599

@@ -17,6 +17,8 @@ from medtune.data.catalogue import describe
 from medtune.data.download import file_md5
 from medtune.data.fetch import fetch
 from medtune.data.folders import cached_file, doubts, export, import_folder, reading_of, readings_of
+from medtune.data.listing import list_folder
+from medtune.data.reading import read_listing
 from medtune.data.splits import data_md5, load_sealed_test, load_search_splits
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -149,6 +151,15 @@ class TestTheCache:
         with pytest.raises(DataError, match="cannot be read as a folder"):
             describe(data(Path(str(wanted.folder)), size=9))
 
+    def test_of_a_folder_that_is_gone_only_a_whole_file_is_taken(self, make_pictures: Make) -> None:
+        wanted = data(make_pictures(CLASSES))
+        path = fetch(wanted)
+        shutil.rmtree(wanted.folder or "")
+        spoilt = {**members(path), "val_labels": np.zeros((6, 1), np.uint8)}
+        np.savez(path, allow_pickle=False, **spoilt)
+        with pytest.raises(DataError, match="pictures: cannot be read as a folder"):
+            load_search_splits(wanted)
+
     def test_a_kill_between_the_file_and_its_description_does_no_harm(
         self, make_pictures: Make, killed_in: Any, tmp_path: Path
     ) -> None:
@@ -248,6 +259,33 @@ class TestWhatIsWrong:
         assert "b/bad-08.jpg (no picture, whatever its name says) and 3 more; mend them, or move" in message
         assert "bad-09" not in message
         assert [path.suffix for path in (cache / "folders").iterdir()] == [".lock"]
+
+    def test_names_and_files_that_may_not_be_read_stay_on_one_line(self, unprivileged: Path) -> None:
+        for label in ("a", "b"):
+            (unprivileged / label).mkdir()
+            for name in ("closed.png", "two\nlines.png", os.fsdecode(b"\xff.png")):
+                (unprivileged / label / name).write_text("no picture")
+        (unprivileged / "a" / "closed.png").chmod(0)
+        with pytest.raises(DataError) as caught:
+            read_listing(list_folder(unprivileged), 8, (0.7, 0.15, 0.15))
+        message = str(caught.value)
+        assert "6 of 6 pictures cannot be read: a/closed.png (Permission denied); a/two\\nlines.png (" in message
+        assert message.isprintable() and "a/\\udcff.png (no picture" in message
+
+    def test_dicom_beside_pictures_is_told(self, make_pictures: Make) -> None:
+        folder = make_pictures(CLASSES)
+        (folder / "a" / "1.dcm").touch()
+        (folder / "b" / "2.DICOM").touch()
+        (doubt,) = doubts(reading_of(data(folder)).found)
+        assert doubt.startswith("2 DICOM files were passed over, as they are not read: save it as a PNG")
+
+    def test_twins_with_names_of_two_lines(self, make_pictures: Make) -> None:
+        folder = make_pictures(CLASSES)
+        shutil.copy(folder / "b" / "3.png", folder / "a" / "two\nlines.png")
+        assert all(doubt.isprintable() for doubt in doubts(reading_of(data(folder)).found))
+
+    def test_a_folder_with_a_long_name(self, make_pictures: Make) -> None:
+        assert len(load_search_splits(data(make_pictures(CLASSES, "n" * 250)))[0]) == 22
 
     def test_doubtful_pictures_are_counted(self, make_pictures: Make) -> None:
         folder = make_pictures(CLASSES)

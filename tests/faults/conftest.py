@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,3 +73,25 @@ def shell(tmp_path: Path, ray_folder: Path) -> Iterator[Shell]:
     for process in left:
         process.kill()
     assert left == []
+
+
+@pytest.fixture
+def alone() -> Callable[..., list[str]]:
+    """`alone("-m", "import os", "print(os.sep)")`: the lines that a script prints in a process that has mounts (-m) or
+    a network (-n) of its own, which end with it. It has `run("mount", ...)`, and a DataError is printed too.
+
+    Skips where the machine does not give us such rooms."""
+
+    def run(what: str, imports: str, script: str) -> list[str]:
+        unshare = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), what]
+        if sys.platform != "linux" or subprocess.run([*unshare, "true"], capture_output=True).returncode:
+            pytest.skip("needs `unshare`, for mounts and networks of its own")
+        head = f"import subprocess; from medtune.data import DataError; {imports}\n"
+        head += "def run(*command): return subprocess.run(command, check=True, capture_output=True)\n"
+        body = textwrap.indent(textwrap.dedent(script), "    ")
+        text = f"{head}try:\n{body}\nexcept DataError as error: print(error)\n"
+        told = subprocess.run([*unshare, sys.executable, "-c", text], capture_output=True, text=True, timeout=PATIENCE)
+        assert told.returncode == 0, told.stderr
+        return told.stdout.splitlines()
+
+    return run

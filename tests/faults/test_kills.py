@@ -3,10 +3,13 @@
 import json
 import re
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 
 from medtune.search.folder import SweepFolder
@@ -77,3 +80,58 @@ def _check_tracking(sweep: SweepFolder, parent: str) -> None:
             points = client.get_metric_history(run.info.run_id, "val/auroc")
             assert [point.step for point in points] == list(range(1, 11))
             assert "roc.png" in {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_driver_that_is_killed_at_random_moments(
+    shell: Any, tiny: Any, tmp_path: Path, count: Any, record_property: Callable[[str, Any], None]
+) -> None:
+    kills, generator = count(20), np.random.default_rng(0)
+    options = ("trial.epochs=10", "data.train_fraction=1.0", f"search.trials={8 * kills}", "search.sampler=random")
+    sets = [word for override in (*options, "resources.max_concurrent=1") for word in ("--set", override)]
+    folder = tmp_path / "runs" / "tiny"
+
+    def epochs() -> int:
+        return sum(path.read_text().count("\n") for path in folder.glob("trials/*/epochs.jsonl"))
+
+    finished: dict[str, str] = {}
+    slowest = 0.0
+    for kill in range(kills):
+        before, started = epochs(), time.monotonic()
+        arguments = ("resume", "runs/tiny") if kill else ("sweep", tiny.file, *sets)
+        process = shell.start(*arguments)
+        if kill % 3 == 2:  # before the first epoch too
+            shell.wait_for(lambda: (folder / "tracking" / "mirror.lock").exists(), process)
+        else:
+            shell.wait_for(lambda before=before: epochs() > before, process)
+            slowest = max(slowest, time.monotonic() - started)
+        time.sleep(generator.uniform(0, 2))
+        shell.kill(process)
+        for path, text in finished.items():
+            assert Path(path).read_text() == text  # not run again
+        done = (trial.parent for trial in folder.glob("trials/*/validation.npz"))
+        finished = {str(trial / "epochs.jsonl"): (trial / "epochs.jsonl").read_text() for trial in done}
+    code, _, err = shell.finish(shell.start("resume", "runs/tiny"))
+    assert code == 0, err
+    for path, text in finished.items():
+        assert Path(path).read_text() == text
+
+    sweep, twin = SweepFolder.open(folder), tiny.create(tmp_path / "twin", *options)
+    tiny.run(tiny.open(twin))
+    assert tiny.entries(sweep) == tiny.entries(twin)  # the same trials, stopped at the same rungs
+    client = mlflow.MlflowClient(tracking_uri(sweep.config().tracking, sweep.path))
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`medtune.sweep_id` = '{sweep.sweep_id}'", max_results=1000)
+    assert len(runs) == 8 * kills + 1 and {run.info.status for run in runs} == {"FINISHED"}
+    keys = {run.data.tags["medtune.run"]: run for run in runs}
+    for entry in tiny.entries(sweep):
+        points = client.get_metric_history(keys[f"trial-{entry.number:04d}"].info.run_id, "val/auroc")
+        assert [point.step for point in points] == sorted(entry.values) == list(range(1, len(points) + 1))
+        assert [record["epoch"] for record in sweep.epochs(entry.number)] == sorted(entry.values)
+    record_property("injected", f"{kills} SIGKILLs of the driver, each followed by `resume`")
+    record_property(
+        "held",
+        f"{8 * kills} trials, each once in the ledger and in MLflow, none RUNNING; equal to a sweep without kills, "
+        f"ASHA's decisions included; the first new epoch at most {slowest:.0f} s after the command",
+    )

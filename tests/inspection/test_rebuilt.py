@@ -23,7 +23,7 @@ def test_a_trials_model_gives_the_logits_that_it_was_validated_by(
 ) -> None:
     config = finished.config()
     val = to_device(tiny.data(config).val, "cpu")
-    ledger = Ledger(finished.ledger, finished.sweep_id, config)
+    ledger = Ledger(finished, config)
     entries = {entry.number: entry for entry in ledger.entries()}
     assert len(finished.with_weights()) == 2
     for number in finished.with_weights():

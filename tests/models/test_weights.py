@@ -269,12 +269,9 @@ class TestFetching:
         with pytest.raises(DataError, match=f"none are published for {name}, only for resnet18, .*weights: PATH"):
             fetch_weights(wanted(name, "imagenet"))
 
-    @pytest.mark.parametrize(
-        ("weights", "fault"), [("none.pth", "there is no such file"), ("imagnet", "write imagenet")]
-    )
-    def test_a_path_is_looked_at(self, weights: str, fault: str) -> None:
-        with pytest.raises(DataError, match=f"model.weights: {weights}: {fault}"):
-            fetch_weights(wanted("resnet18", weights))
+    def test_a_path_is_looked_at(self) -> None:
+        with pytest.raises(DataError, match=r"model.weights: none.pth: there is no such file"):
+            fetch_weights(wanted("resnet18", "none.pth"))
 
 
 class TestTimm:

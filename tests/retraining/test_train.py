@@ -148,9 +148,9 @@ def test_train_and_val(finished: SweepFolder, train: Any, members: tuple[Member,
 
 @pytest.mark.parametrize("killed_at", [("model", 2), ("model-1", 1)])
 def test_one_that_was_killed_goes_on_to_the_same_weights(
-    finished: SweepFolder, plan: Plan, train: Any, killed_at: tuple[str, int]
+    finished: SweepFolder, plan: Plan, train: Any, killed_at: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, told = replace(plan, seeds=2), []
+    plan, told, trained = replace(plan, seeds=2), [], []
 
     def killed(piece: Piece, record: dict[str, Any]) -> None:
         if (piece.model, record["epoch"]) == killed_at:
@@ -158,12 +158,14 @@ def test_one_that_was_killed_goes_on_to_the_same_weights(
 
     with pytest.raises(KeyboardInterrupt):
         train(plan, killed)
-    paths = train(plan, lambda piece, record: told.append((piece.model, record["epoch"])))
+    with monkeypatch.context() as patch:
+        run_epoch = Training.run_epoch
+        patch.setattr(Training, "run_epoch", lambda self, val: trained.append(self.epoch + 1) or run_epoch(self, val))
+        paths = train(plan, lambda piece, record: told.append((piece.model, record["epoch"])))
     for index, path in enumerate(paths):
         assert same(state(path), by_hand(finished, plan.parts[0], 2, index))
-    assert ("model", 1) not in told  # what has a checkpoint is not trained again
-    if killed_at == ("model-1", 1):
-        assert {model for model, _ in told} == {"model-1"}
+    assert told == [(model, epoch) for model in ("model", "model-1") for epoch in (1, 2)]  # a checkpoint's too
+    assert len(trained) == (2 if killed_at == ("model", 2) else 1)
     assert train(plan, lambda *_: pytest.fail("trained again")) == paths
 
 
@@ -192,20 +194,20 @@ def test_models_of_an_earlier_plan_are_not_taken_for_models_of_this_one(
 def test_a_training_that_fails_is_named_and_the_others_are_kept(
     finished: SweepFolder, plan: Plan, train: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = worker._run
+    real = worker._epochs
 
-    def failing(job: Any, *others: Any) -> None:
+    def failing(job: Any, *others: Any) -> Any:
         if job.seed == trial_seed(0, RETRAINED + 1):
             raise ValueError("no more")
-        real(job, *others)
+        return real(job, *others)
 
-    monkeypatch.setattr(worker, "_run", failing)
+    monkeypatch.setattr(worker, "_epochs", failing)
     with pytest.raises(TrainingFailed, match="model-1, trial 1 failed: ValueError: no more"):
         train(replace(plan, seeds=2))
     monkeypatch.undo()
     told: list[Any] = []
     train(replace(plan, seeds=2), lambda piece, record: told.append(piece.model))
-    assert set(told) == {"model-1"}
+    assert set(told) == {"model", "model-1"}  # of the whole one only what its checkpoint has
 
 
 def test_models_come_in_the_order_of_their_seeds_and_only_when_all_are_there(

@@ -24,8 +24,9 @@ class TestWhatRayTells:
     def told(self, tiny: Any, tmp_path: Path) -> Callable[..., str]:
         """`told(message)`: what Ray is answered for a message of the trial that runs."""
         run = tiny.open(tiny.create(tmp_path / "tiny"))
-        messages = engine._Messages(run)
+        messages = engine._Messages(engine._Driver(run))
         trial = SimpleNamespace(config={"trial": run.next_job().trial}, run_metadata=SimpleNamespace(num_failures=2))
+        trial.error_file = None
 
         def tell(**message: Any) -> str:
             return messages.on_trial_result(None, trial, {"message": json.dumps(message)})

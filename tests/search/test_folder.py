@@ -2,13 +2,14 @@ import json
 import math
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from medtune.search.folder import FolderError, SweepFolder
+from medtune.search.folder import FORMAT, FolderError, SweepFolder
 
 HOLD = "import sys; from pathlib import Path; from medtune.search.folder import SweepFolder; "
 HOLD += "folder = SweepFolder(Path(sys.argv[1])); folder.lock(); print('held', flush=True); sys.stdin.read()"
@@ -37,6 +38,43 @@ def test_a_folder_whose_making_was_cut_short_can_be_used(tiny: Any, tmp_path: Pa
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "sweep.yaml").write_text("sweep: ti")
     assert tiny.create(tmp_path / "cut").config() == tiny.config()
+
+
+class TestAClaim:
+    def test_is_for_one_and_leaves_nothing_when_it_is_given_up(self, tmp_path: Path) -> None:
+        claimed = SweepFolder.claim(tmp_path / "runs" / "new")
+        with pytest.raises(FolderError, match="in use by another process; .*`medtune resume "):
+            SweepFolder.claim(tmp_path / "runs" / "new")
+        claimed.abandon()
+        assert list(tmp_path.iterdir()) == []
+        SweepFolder.claim(tmp_path / "runs" / "new").abandon()
+
+    def test_given_up_leaves_what_was_there_before(self, tmp_path: Path) -> None:
+        (tmp_path / "runs" / "mine").mkdir(parents=True)
+        (tmp_path / "runs" / "mine" / "notes.txt").touch()
+        SweepFolder.claim(tmp_path / "runs" / "mine").abandon()
+        assert [path.name for path in (tmp_path / "runs" / "mine").iterdir()] == ["notes.txt"]
+
+    def test_of_what_can_be_no_folder_is_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(FolderError, match=r"file/new cannot be a folder \(Not a directory\): `--folder DIR` takes"):
+            SweepFolder.claim(tmp_path / "file" / "new")
+
+
+class TestTheFormat:
+    def test_a_new_folder_says_its_own_and_who_wrote_it(self, folder: SweepFolder) -> None:
+        assert folder.format == (FORMAT, f"medtune {version('medtune')}")
+
+    def test_one_without_it_is_of_the_first(self, folder: SweepFolder) -> None:
+        (folder.path / "sweep.format").unlink()
+        assert SweepFolder.open(folder.path).format == (1, "")
+
+    def test_a_later_one_is_refused_with_what_to_do(self, folder: SweepFolder) -> None:
+        (folder.path / "sweep.format").write_text(f"{FORMAT + 1} medtune 9.1\n")
+        with pytest.raises(
+            FolderError, match=f"later version, medtune 9.1: its format is {FORMAT + 1}, .*up to {FORMAT}; `pip"
+        ):
+            SweepFolder.open(folder.path)
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:

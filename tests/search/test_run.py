@@ -234,7 +234,7 @@ class TestHowATrialEnds:
         default, other = start(run), start(run)
         assert say(run, default, 1, 0.5) and not say(run, other, 1, 0.9)
         assert [entry.state for entry in tiny.entries(folder)] == ["unfinished", "pruned"]
-        assert seen.ended() == [TrialEnded(1, "pruned", 1, {"val/auroc": 0.9, "train/loss": 0.5})]
+        assert seen.ended() == [TrialEnded(1, "pruned", 1, {"val/auroc": 0.9, "train/loss": 0.5}, at=1001.0)]
 
     def test_a_failure_says_why(self, tiny: Any, folder: SweepFolder, seen: Recorder) -> None:
         run = tiny.open(folder, seen)
@@ -459,9 +459,11 @@ class TestAWholeSweep:
 
     def test_it_can_be_made_longer(self, tiny: Any, finished: SweepFolder) -> None:
         before = records(finished)
+        finished.lock()
         with pytest.raises(FolderError, match="has 5 trials already; --trials is the number in all, give 5 or more"):
-            reopen_sweep(finished.path, 4)
-        folder, config = reopen_sweep(finished.path, 7)
+            reopen_sweep(finished, ["search.trials=4"])
+        finished.lock()
+        folder, config = reopen_sweep(finished, ["search.trials=7"])
         assert config == folder.config() and config.search.trials == 7
         tiny.run(tiny.open(folder))
         folder.unlock()

@@ -232,7 +232,7 @@ class TestAFolder:
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path)
         with pytest.raises(ConfigError, match=f"^search.warm_start: {name} is no folder of a sweep") as refused:
-            create_sweep(tiny.config(f"search.warm_start=[{name}]"), tmp_path / "new")
+            create_sweep(tiny.config(f"search.warm_start=[{name}]"), SweepFolder.claim(tmp_path / "new"))
         assert len(refused.value.problems) == 1 and not (tmp_path / "new").exists()
 
     def test_paths_are_right_from_anywhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ class TestAWholeSweep:
     def test_begins_with_them_also_after_a_kill_without_the_earlier_folder(
         self, tiny: Any, config: SweepConfig, finished: SweepFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        folder, made = create_sweep(config, tmp_path / "warm")
+        folder, made = create_sweep(config, SweepFolder.claim(tmp_path / "warm"))
         folder.unlock()
         err = capsys.readouterr().err
         expected, _ = warm_points(made.trial, [sweep_in(finished.path)], 3, [default_point(made.trial)])

@@ -1,11 +1,13 @@
 import json
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted
+from medtune.search.failures import NoRoom
 from medtune.tracking.spool import Spool, TrialSpool, read_from
 
 
@@ -56,6 +58,22 @@ def test_a_line_that_was_cut_short_does_not_spoil_the_next(path: Path) -> None:
     before = path.read_bytes()
     Spool(path)
     assert path.read_bytes() == before
+
+
+def test_what_does_not_fit_leaves_the_spool_as_it_was(path: Path) -> None:
+    """The kernel takes a part of the line, and then no more."""
+    spool = Spool(path)
+    spool.metrics("trial-0000", 1, 1.0, {})
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(NoRoom, match="spool.jsonl: File too large"):
+            spool.metrics("trial-0000", 2, 2.0, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    spool.metrics("trial-0000", 2, 2.0, {})
+    assert [event["step"] for event in events(path)] == [1, 2]
 
 
 def test_what_happens_in_a_sweep(path: Path) -> None:

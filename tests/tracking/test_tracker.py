@@ -1,5 +1,10 @@
 import io
+import os
+import signal
+import socket
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +47,7 @@ class Mute:
         assert options["start_new_session"]  # Ctrl-C is for the driver
         self.stdin = io.BytesIO()
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         return 3
 
 
@@ -51,6 +56,33 @@ def test_a_server_that_was_not_reached_stops_nothing(folder: SweepFolder, monkey
     with Tracker(folder, folder.config()) as tracker:
         tracker.spool.start("sweep", {})
     assert not tracker.reached and tracker.parent_run_id is None
+
+
+@pytest.fixture
+def hanging() -> Iterator[str]:
+    """The address of a server that takes requests and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["in the sweep", "while it waits"])
+def test_who_interrupts_does_not_wait_for_a_server_that_hangs(
+    when: str, folder: SweepFolder, hanging: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = folder.config().model_copy(update={"tracking": Tracking(uri=hanging)})
+    folder.write_config(config)
+    ctrl_c = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
+    with Tracker(folder, config) as tracker:
+        tracker.watcher().closed(interrupted=when == "in the sweep")
+        if when == "while it waits":
+            ctrl_c.start()
+    assert not tracker.reached
+    assert tracker.process.returncode in (128 + signal.SIGTERM, -signal.SIGTERM)  # it imports for seconds
+    told = f"waiting until {hanging} has everything; Ctrl-C leaves it to `medtune tracking sync {folder.path}`\n"
+    assert capsys.readouterr().err == ("" if when == "in the sweep" else told)
 
 
 def test_the_address_is_shown_without_its_password(folder: SweepFolder) -> None:

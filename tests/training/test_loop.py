@@ -491,3 +491,17 @@ def test_better_is_strictly_better_and_a_number(
     direction: str, value: float, than: float | None, expected: bool
 ) -> None:
     assert Objective("val/auroc", direction).better(value, than) is expected
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_halved_batches_take_the_steps_of_whole_ones(make_training: Trainings, task: Task) -> None:
+    keys = {"optimizer": {"name": "sgd", "lr": 0.1}, "augment": {"mixup": 0.4}, "loss": {"class_weights": "balanced"}}
+    whole, halved = make_training(task, **keys), make_training(task, **keys)
+    halved.halved_from = 1
+    for training in (whole, halved):
+        training.model.eval()  # batch normalization without the batch
+        training._train_mode = lambda epoch: None
+        training._train_epoch([])
+    assert (whole.halves, halved.halves) == (1, 2)
+    for one, other in zip(whole.model.parameters(), halved.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from medtune.config.trial import Loss
 from medtune.evaluation.metrics import nll
 from medtune.task import Task
-from medtune.training.losses import training_loss
+from medtune.training.balance import class_weights
+from medtune.training.losses import training_loss, weight
 
 CASES, CLASSES = 12, 4
 
@@ -93,3 +94,24 @@ def test_focal_loss_has_a_slope_where_a_case_is_certain(task: Task) -> None:
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     training_loss(Loss(focal_gamma=0.5), task, scores, targets).backward()
     assert scores.grad is not None and torch.isfinite(scores.grad).all()
+
+
+@smoothings
+@pytest.mark.parametrize("balanced", [False, True], ids=["even", "balanced"])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "ordinal", "multilabel"])
+def test_halves_add_up_to_the_whole(task: Task, gamma: float, balanced: bool, smoothing: float) -> None:
+    scores = logits(2 if task == "binary" else CLASSES).requires_grad_()
+    labels = (scores > 1).float() if task == "multilabel" else (torch.arange(CASES) ** 2) % scores.shape[1]
+    weights = class_weights(labels, task, scores.shape[1]) if balanced else None
+    loss = Loss(label_smoothing=smoothing, focal_gamma=gamma)
+
+    def weighed(cases: slice) -> torch.Tensor:
+        own = weight(loss, task, scores.shape[1], labels[cases], weights)
+        return training_loss(loss, task, scores[cases], labels[cases], weights) * own
+
+    whole = training_loss(loss, task, scores, labels, weights)
+    halves = (weighed(slice(0, 5)) + weighed(slice(5, None))) / weight(loss, task, scores.shape[1], labels, weights)
+    assert halves.item() == pytest.approx(whole.item(), 1e-6)
+    (expected,), (found,) = (torch.autograd.grad(one, scores) for one in (whole, halves))
+    torch.testing.assert_close(found, expected)
