@@ -28,6 +28,38 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def append_line(path: Path, line: str) -> None:
+    """The whole line or nothing. Raises OSError, which names the file."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size, rest = os.fstat(file).st_size, f"{line}\n".encode()
+        try:
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        except OSError as error:
+            os.ftruncate(file, size)
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        os.close(file)
+
+
+def is_torn(path: Path) -> bool:
+    """Whether a kill cut the last line of a file short."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
+
+
+def cut_torn_line(path: Path) -> bool:
+    """Takes a line that was cut short from the end of a file. Whether there was one."""
+    torn = is_torn(path)
+    if torn:
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    return torn
+
+
 def to_json(record: dict[str, Any]) -> str:
     """One line of JSON; NaN, which JSON does not have, becomes null."""
     return json.dumps({key: None if value != value else value for key, value in record.items()})

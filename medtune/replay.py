@@ -96,7 +96,6 @@ def replay(record: Record, on_epoch: OnEpoch, data_at: Path | None = None) -> Re
         metric=used.objective.metric,
         direction=used.objective.direction,
         storage="",
-        halved_from=used.halved_from,
     )
     loaded = search_data(data, used.data.fraction_seed)
     try:
@@ -134,6 +133,8 @@ def _data(record: Record, data_at: Path | None) -> Data:
 
 def _trained(job: Job, data: SearchData, record: Record, on_epoch: OnEpoch) -> Replayed:
     training, val = begin(job, data)
+    if record.used.halved_from is not None:
+        training.halve(record.used.halved_from)
     training.predictions.limit = sys.maxsize  # which epochs were kept is for the record to say
     kept = set() if record.predictions is None else set(record.predictions["epochs"].tolist())
     done = Replayed(job.device, {}, {})

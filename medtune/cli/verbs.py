@@ -66,23 +66,24 @@ def resume(
 
     opened = SweepFolder.open(folder)
     opened.lock()
+    from medtune.config.read import read_sweep
     from medtune.search.sweep import reopen_sweep
     from medtune.tracking.server import refuse_network_file_system
 
-    longer = [] if trials is None else [f"search.trials={trials}"]
-    _, config = reopen_sweep(opened, [*(set_ or []), *longer])
-    refuse_network_file_system(config.tracking, opened.path)
-    _run(opened, config, json)
+    overrides = [*(set_ or []), *([] if trials is None else [f"search.trials={trials}"])]
+    refuse_network_file_system(read_sweep(opened.config_file, overrides).tracking, opened.path)
+    _run(*reopen_sweep(opened, overrides), json)
 
 
 def _run(folder: Any, config: Any, json: bool) -> None:
     """Runs what the folder lacks, and says what came of it."""
     from medtune.cli.text import command, print_json, summary_lines
+    from medtune.search.failures import NoRoom
 
     started = time.monotonic()
     try:
-        tracker, finished, stopped = _run_tracked(folder, config)
-    except KeyboardInterrupt:  # before anything ran, or a second one
+        tracker, finished = _run_tracked(folder, config)
+    except (KeyboardInterrupt, NoRoom):  # before anything ran, or a second one; a full disk, or a storage that is away
         print(f"go on    {command('resume', folder.path)}", file=sys.stderr)
         raise
     from medtune.search.summary import Summary
@@ -101,9 +102,6 @@ def _run(folder: Any, config: Any, json: bool) -> None:
         tracking = {"tracking_uri": tracker.uri, "parent_run_id": tracker.parent_run_id}
         print_json({**summary.as_json(), **tracking, "seconds": seconds})
     folder.unlock()
-    if stopped:
-        print(f"stopped: {stopped}; nothing is lost, go on when that is put right", file=sys.stderr)
-        raise typer.Exit(1)
     if not finished:
         raise typer.Exit(130)
     if summary.best is None:
@@ -112,24 +110,24 @@ def _run(folder: Any, config: Any, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _run_tracked(folder: Any, config: Any) -> tuple[Any, bool, str]:
-    """The tracker, whether the sweep is complete, and the full disk that stopped it, in words."""
+def _run_tracked(folder: Any, config: Any) -> tuple[Any, bool]:
+    """The tracker, and whether the sweep is complete. Raises NoRoom."""
     from medtune.cli.progress import watch
-    from medtune.search.failures import kind_of
+    from medtune.search.failures import NoRoom, kind_of
     from medtune.search.sweep import run_sweep
     from medtune.tracking.tracker import Tracker
 
     with Tracker(folder, config) as tracker, watch(config.search.metric, config.direction) as progress:
         trials = tracker.watcher()
         try:
-            return tracker, run_sweep(folder, config, [trials, *_event_files(folder, config), progress]), ""
+            return tracker, run_sweep(folder, config, [trials, *_event_files(folder, config), progress])
         except KeyboardInterrupt:
             trials.closed(interrupted=True)
             raise
         except Exception as error:
             if kind_of(error) != "storage":
                 raise
-            return tracker, False, str(error)
+            raise NoRoom(f"stopped: {error}; nothing is lost, go on when that is put right") from error
 
 
 def _event_files(folder: Any, config: Any) -> list[Any]:

@@ -60,7 +60,7 @@ class _Readable(RoundTripRepresenter):
 
     def text(self, value: str) -> ScalarNode:
         # the emitter leaves some texts plain that the parser does not read, such as ?| in a list
-        style = None if PLAIN.fullmatch(value) else "'"
+        style = None if PLAIN.fullmatch(value) and value != "None" else "'"  # which is read as somebody's mistake
         return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     def null(self, value: None) -> ScalarNode:

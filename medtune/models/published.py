@@ -3,11 +3,10 @@
 import hashlib
 from pathlib import Path
 
-from medtune.config.trial import MODELS, TIMM, ModelConfig
+from medtune.config.trial import MODELS, TIMM, UNPUBLISHED, ModelConfig
 from medtune.data import DataError
 from medtune.models import IMAGENET, OTHERWISE
 
-UNPUBLISHED = ("smallcnn", "vit_small")
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 
 

@@ -5,7 +5,8 @@ that a job asks for; the last complete checkpoint of any attempt wins. A file ha
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,7 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
 from medtune.files import whole_file
+from medtune.search.failures import NoRoom
 from medtune.training.tensorfile import read_part, read_values
 
 NAME = re.compile(r"attempt-(\d+)/epoch-(\d+)\.safetensors$")
@@ -43,10 +45,22 @@ class Attempts:
     def __init__(self, url: str) -> None:
         self.fs, self.root = fsspec.core.url_to_fs(url)
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Each object store has errors of its own. Raises NoRoom for them: its being away is no fault of a trial."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(self.fs, LocalFileSystem):
+                raise
+            raise NoRoom(f"{self.root}: {type(error).__name__}: {error}") from error
+
     def saved(self) -> list[Saved]:
         """Every whole checkpoint, by epoch."""
-        self.fs.invalidate_cache()
-        matches = ((NAME.search(path), path) for path in self.fs.glob(f"{self.root}/attempt-*/*.safetensors"))
+        with self._reached():
+            self.fs.invalidate_cache()
+            paths = self.fs.glob(f"{self.root}/attempt-*/*.safetensors")
+        matches = ((NAME.search(path), path) for path in paths)
         files = [Saved(int(match[1]), int(match[2]), path) for match, path in matches if match]
         return sorted(files, key=lambda file: (file.epoch, file.attempt))
 
@@ -62,19 +76,22 @@ class Attempts:
 
     def current(self) -> int:
         """The number of the newest attempt; 0 before the first."""
-        self.fs.invalidate_cache()
-        folders = [path.rsplit("attempt-", 1) for path in self.fs.glob(f"{self.root}/attempt-*")]
+        with self._reached():
+            self.fs.invalidate_cache()
+            folders = [path.rsplit("attempt-", 1) for path in self.fs.glob(f"{self.root}/attempt-*")]
         return max((int(number) for _, number in folders if number.isdigit()), default=0)
 
     def begin(self) -> "Attempt":
         """A new attempt, from which on the earlier ones write nothing more."""
         attempt = Attempt(self, self.current() + 1)
-        self.fs.makedirs(attempt.root, exist_ok=True)
-        self.fs.pipe_file(f"{attempt.root}/started", b"")  # an object store has no empty folders
+        with self._reached():
+            self.fs.makedirs(attempt.root, exist_ok=True)
+            self.fs.pipe_file(f"{attempt.root}/started", b"")  # an object store has no empty folders
         return attempt
 
     def read(self, file: Saved) -> bytes:
-        return self.fs.cat_file(file.path)
+        with self._reached():
+            return bytes(self.fs.cat_file(file.path))
 
     def predictions(self, file: Saved) -> tuple[dict[str, np.ndarray], int | None]:
         """`epochs`, `logits`, `labels` and `cases` of a checkpoint, and its best epoch. Reads no weights."""
@@ -87,7 +104,10 @@ class Attempts:
             return read_part(stream, "model.")
 
     def clear(self) -> None:
-        """Removes all attempts: what was of worth in them is elsewhere by now."""
+        """Removes all attempts: what was of worth in them is elsewhere by now. The last checkpoint goes last: a kill in
+        the middle leaves it to be read again."""
+        for file in self.saved():
+            self.fs.rm(file.path)
         for path in self.fs.glob(f"{self.root}/attempt-*"):
             self.fs.rm(path, recursive=True)
         if self.fs.exists(self.root) and not self.fs.ls(self.root):
@@ -119,4 +139,5 @@ class Attempt:
             with whole_file(Path(path)) as temporary:
                 checkpoint.to_file(str(temporary))
         else:  # an object appears whole or not at all
-            self.attempts.fs.pipe_file(path, checkpoint.to_bytes())
+            with self.attempts._reached():
+                self.attempts.fs.pipe_file(path, checkpoint.to_bytes())

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,8 +101,9 @@ def _come_to(folder: SweepFolder, config: SweepConfig) -> str:
 
 def _tree(config: SweepConfig) -> dict[str, Any]:
     tree = plain(config) | {"trial": to_file(fill(config.trial, TrialConfig))}
-    ledger = tree["cluster"]["ledger"]
-    tree["cluster"]["ledger"] = ledger and re.sub(r"(://[^/:@\s]*):[^/@\s]*@", r"\1@", ledger)
+    for section, key in (("cluster", "ledger"), ("tracking", "uri")):
+        address = tree[section][key]
+        tree[section][key] = address and without_password(address).replace(":***@", "@")
     return dict(tree)
 
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -147,13 +147,12 @@ class _Messages(_InDriver, FIFOScheduler):
             return
         errors = Path(trial.error_file).read_text() if trial.error_file else ""  # one below the other
         no_memory = NO_MEMORY in errors.rpartition("Failure #")[2]
-        job = self.driver.guarded(run.halve, number) if no_memory else None
         if not trial.should_recover():
             why = "ran out of memory" if no_memory else "died"
             note = f"its worker {why} {DEATHS} times without finishing an epoch"
             self.driver.guarded(run.end, number, "failed", note)
-        elif job is not None:
-            trial.set_config(_config(job))
+        elif no_memory:
+            trial.set_config(_config(replace(Job(**json.loads(trial.config["job"])), halve=True)))
 
 
 class _Stop(_InDriver, Stopper):

@@ -15,7 +15,7 @@ from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
 from medtune.config.write import dump_sweep, dump_yaml, sweep_text, without_password
 from medtune.config.yaml_text import parse
-from medtune.files import to_json, whole_file, whole_lines, write_whole
+from medtune.files import append_line, to_json, whole_file, whole_lines, write_whole
 from medtune.training.predictions import logits_of_epoch
 
 FORMAT = 2  # of the folder; 1: all before `.begun.yaml` and this number were written
@@ -102,7 +102,7 @@ class SweepFolder:
     def lock(self) -> None:
         """Makes this process the only one that writes. Raises FolderError while another one does."""
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=1)  # who only asks whether it is held holds it for a moment
         except Timeout:
             raise FolderError(
                 f"{self.path} is in use by another process; when that has ended, say this again "
@@ -190,8 +190,7 @@ class SweepFolder:
         return dict(parse((self.trial(number) / "config.yaml").read_text()).tree)
 
     def append_epoch(self, number: int, record: dict[str, Any]) -> None:
-        with (self.trial(number) / "epochs.jsonl").open("a") as file:
-            file.write(to_json(record) + "\n")
+        append_line(self.trial(number) / "epochs.jsonl", to_json(record))
 
     def epochs(self, number: int) -> list[dict[str, Any]]:
         """The epoch records of a trial; a line that a kill cut short is not one."""

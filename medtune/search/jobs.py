@@ -1,13 +1,12 @@
 """Jobs, and who hands them out: what an engine runs, and the plainest kind of it."""
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 from medtune.search.entries import State
 from medtune.search.failures import NoRoom
-from medtune.search.worker import Job, Message, SearchData, halved, run_job
+from medtune.search.worker import Job, Message, SearchData, run_job
 
 OnEpoch = Callable[[Job, dict[str, Any]], None]  # a job, and the record of an epoch of it; of an earlier start too
 
@@ -31,8 +30,6 @@ class Run(Protocol):
 
     def message(self, number: int, message: Message) -> bool: ...
 
-    def halve(self, number: int) -> Job | None: ...
-
     def end(self, number: int, state: State, note: str = "") -> None: ...
 
     def interrupt(self) -> None: ...
@@ -43,7 +40,8 @@ class Run(Protocol):
 class Batch:
     """Jobs that are all run to their end: nobody is asked which comes next, and nothing is pruned.
 
-    records: by a job's number the numbers of its epochs, those of an earlier attempt too. failed: why, by number.
+    records: by a job's number the numbers of its epochs, those of an earlier attempt too. halved: from which epoch on
+    in halves, if so. failed: why, by number.
     """
 
     def __init__(self, jobs: Sequence[Job], on_epoch: OnEpoch) -> None:
@@ -51,6 +49,7 @@ class Batch:
         self.jobs = {job.trial: job for job in jobs}
         self.live: set[int] = set()
         self.records: dict[int, dict[int, dict[str, Any]]] = {job.trial: {} for job in jobs}
+        self.halved: dict[int, int | None] = {}
         self.failed: dict[int, str] = {}
         self.done: set[int] = set()
         self.stopping = False
@@ -86,23 +85,15 @@ class Batch:
             raise NoRoom(message["full"])
         if "failed" in message:
             self.end(number, "failed", message["failed"])
-        elif "halved_from" in message:
-            self.jobs[number] = replace(self.jobs[number], halved_from=message["halved_from"])
         else:
-            record = {name: value for name, value in message.items() if name not in ("last", "at")}
+            record = {name: value for name, value in message.items() if name not in ("last", "at", "halved_from")}
+            self.halved[number] = message.get("halved_from")
             if not self.knows(number, record["epoch"]):
                 self.records[number][record["epoch"]] = record
                 self._on_epoch(self.jobs[number], {**record, "at": message["at"]})
             if message["last"]:
                 self.end(number, "complete")
         return number in self.live
-
-    def halve(self, number: int) -> Job | None:
-        """The job of a worker that died of want of memory, to go on with half of it; None when it has that."""
-        if self.jobs[number].halved_from is not None:
-            return None
-        self.jobs[number] = halved(self.jobs[number])
-        return self.jobs[number]
 
     def end(self, number: int, state: State, note: str = "") -> None:
         self.live.discard(number)

@@ -78,8 +78,8 @@ class Ledger:
         pruner ends the trial here; written before the value, so that a kill between the two asks the pruner again."""
         if best:
             self._handles[number].set_user_attr(BEST_EPOCH, epoch)
-        if stop:
-            self._handles[number].set_user_attr(_STOP, epoch)
+        if stop or _STOP in self._handles[number].user_attrs:  # of before a kill, when the pruner said otherwise
+            self._handles[number].set_user_attr(_STOP, epoch if stop else None)
         self._handles[number].report(value, epoch)
 
     def tell(
@@ -95,7 +95,7 @@ class Ledger:
         constraints: of a complete trial, by how much it breaks each; kept where that is 0 or less.
         """
         handle = self._handles.pop(number)
-        if note:
+        if note or "note" in handle.user_attrs:  # of before a kill, when it ended otherwise
             handle.set_user_attr("note", note)
         if state == "complete" and math.isnan(value):
             state = "failed"

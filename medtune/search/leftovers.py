@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from medtune.config.sweep import SweepConfig
+from medtune.files import is_torn
 from medtune.search.attempts import Attempts
 from medtune.search.entries import State
 from medtune.search.events import Watcher
@@ -64,7 +65,7 @@ def _of_the_journal(folder: SweepFolder, config: SweepConfig) -> Iterator[Leftov
     lock = folder.ledger.with_name(f"{folder.ledger.name}.lock")
     if lock.is_symlink() or lock.exists():
         yield Leftover(f"{lock}: a dead process held this lock", "removes it", lock.unlink)
-    if _is_torn(folder.ledger):
+    if is_torn(folder.ledger):
         from medtune.search.storage import open_storage
 
         mend = partial(open_storage, folder, config, write=True)
@@ -74,14 +75,8 @@ def _of_the_journal(folder: SweepFolder, config: SweepConfig) -> Iterator[Leftov
 def _torn_epochs(folder: SweepFolder) -> Iterator[Leftover]:
     for path in sorted(folder.path.glob("trials/*/epochs.jsonl")):
         number = int(path.parent.name)
-        if _is_torn(path) or len(path.read_bytes().splitlines()) > len(folder.epochs(number)):
+        if is_torn(path) or len(path.read_bytes().splitlines()) > len(folder.epochs(number)):
             yield Leftover(f"{path}: a line was cut short", "takes that line away", partial(folder.mend_epochs, number))
-
-
-def _is_torn(path: Path) -> bool:
-    """Whether a file of lines does not end with a whole one."""
-    data = path.read_bytes() if path.exists() else b""
-    return bool(data) and not data.endswith(b"\n")
 
 
 def _temporaries(folder: SweepFolder, config: SweepConfig) -> Iterator[Leftover]:

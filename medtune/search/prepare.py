@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from medtune.config.problems import ConfigError
 from medtune.config.space import Choice, corners, grid, resolve
 from medtune.config.sweep import SweepConfig
 from medtune.config.trial import ModelConfig
@@ -17,8 +18,8 @@ def prepare(config: SweepConfig, folder: Path, read_experiment: ReadExperiment =
     """Fetches data and weights. The configuration with paths that are right for every worker, and wherever the sweep is
     gone on with, and with the points that it begins with. folder, read_experiment: see `with_warm_start`.
 
-    Raises ConfigError where there is no sweep to begin with, FolderError where the ledger's database cannot be used,
-    DataError where something is not to be had, ValueError where a model has no such layer.
+    Raises ConfigError where there is no sweep to begin with or a model has no such layer, FolderError where the
+    ledger's database cannot be used, DataError where something is not to be had.
     """
     if config.cluster.ledger is not None:
         from medtune.search.database import open_database
@@ -56,4 +57,7 @@ def _check_layers(config: SweepConfig) -> None:
 
     channels = 3 if config.data.as_rgb else describe(config.data).channels
     for model in partly.values():
-        set_trained(empty_model(model, channels, 2, config.data.side), model, epoch=1)
+        try:
+            set_trained(empty_model(model, channels, 2, config.data.side), model, epoch=1)
+        except ValueError as error:
+            raise ConfigError([f"trial.{error}"]) from None

@@ -83,11 +83,11 @@ def shared_by_trials(config: SweepConfig) -> dict[str, Any]:
     return {**elsewhere, "versions": versions(), "data": data}
 
 
-def as_used(job: Job, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """The `config.yaml` of a trial."""
+def as_used(job: Job, shared: Mapping[str, Any], halved_from: int | None = None) -> dict[str, Any]:
+    """The `config.yaml` of a trial. halved_from: as in `Used`."""
     used = {"precision": job.precision, "seed": job.seed, "threads": job.threads, "device": job.device}
-    if job.halved_from is not None:
-        used |= {"halved_from": job.halved_from}
+    if halved_from is not None:
+        used |= {"halved_from": halved_from}
     objective = {"metric": job.metric, "direction": job.direction}
     return {**job.config, **used, "processor": processor(job.device), **shared, "objective": objective}
 

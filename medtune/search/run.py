@@ -21,7 +21,7 @@ from medtune.search.folder import SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.pruning import Pruner
 from medtune.search.record import as_used, shared_by_trials
-from medtune.search.worker import Job, Message, halved
+from medtune.search.worker import Job, Message
 
 GB = 1e9  # bytes
 HEADER = 2**16  # bytes at most of a file of weights that are none
@@ -33,6 +33,7 @@ class Live:
     """A trial that runs now. `logged`: epochs in the folder; `values`: the metric by epoch, as in the ledger."""
 
     job: Job | None = None
+    halved_from: int | None = None
     at: dict[int, float] = field(default_factory=dict)  # when each epoch ended
     best_epoch: int | None = None
     logged: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class SweepRun:
         self.deadline = math.inf
         self._take_up_the_past()
         self._presets = self._preset_points()
+        self._drop_weights({})  # the limits may have been lowered since
         self._tell(lambda watcher: watcher.opened(self.wanted, list(self._past.values())))
         self._finish_the_half_finished()
 
@@ -107,9 +109,8 @@ class SweepRun:
             raise NoRoom(message["full"])
         if "failed" in message:
             self.end(number, "failed", message["failed"])
-        elif "halved_from" in message:
-            self._halve(number, message["halved_from"])
         else:
+            self._write_halved(number, message.get("halved_from"))
             stop = not self.knows(number, message["epoch"]) and self._take_in(number, self.live[number], message)
             if message["last"]:
                 self.end(number, "complete")
@@ -117,24 +118,17 @@ class SweepRun:
                 self.end(number, "pruned")
         return number in self.live
 
-    def halve(self, number: int) -> Job | None:
-        """The job of a trial whose worker died of want of memory, to go on with half of it; None when it has that."""
-        job = self.live[number].job
-        if job is None or job.halved_from is not None:
-            return None
-        return self._halve(number, halved(job).halved_from)
-
-    def _halve(self, number: int, epoch: int | None) -> Job:
+    def _write_halved(self, number: int, epoch: int | None) -> None:
+        """The record of a trial says from which epoch on it went through the model in halves."""
         live = self.live[number]
-        assert live.job is not None
-        live.job = replace(live.job, halved_from=epoch)
-        self.folder.start_trial(number, as_used(live.job, self._shared))
-        self._tell(lambda watcher: watcher.trial_halved(number, epoch or 1))
-        return live.job
+        if epoch is not None and epoch != live.halved_from and live.job is not None:
+            live.halved_from = epoch
+            self.folder.start_trial(number, as_used(live.job, self._shared, epoch))
+            self._tell(lambda watcher: watcher.trial_halved(number, epoch))
 
     def _take_in(self, number: int, live: Live, message: Message) -> bool:
         """Whether the pruner ends the trial here. The ledger is written last: what it has, all others have."""
-        values = {key: value for key, value in message.items() if key not in ("epoch", "last", "at")}
+        values = {key: value for key, value in message.items() if key not in ("epoch", "last", "at", "halved_from")}
         epoch, value = message["epoch"], values[self.config.search.metric]
         if epoch not in live.logged:
             at = message["at"] or time.time()
@@ -199,17 +193,23 @@ class SweepRun:
             if number in best and checkpoint is not None and (which == "best" or keep.last)
         }
         size = sum(HEADER + sum(array.nbytes for array in arrays.values()) for arrays in weights.values())
-        room, kept = (keep.gb or math.inf) * GB, set()
-        for one in best:
-            needed = size if one == number else self.folder.weights_size(one)
+        if number in self._drop_weights({number: size}):
+            for which, arrays in weights.items():
+                self.folder.write_weights(number, arrays, which)
+
+    def _drop_weights(self, coming: Mapping[int, int]) -> set[int]:
+        """Drops the weights of all trials but those that keep theirs. coming: bytes of those that are to be written."""
+        keep, kept = self.config.keep, set()
+        room = (keep.gb or math.inf) * GB
+        for one in ranked(self._ended.values(), self.config.direction)[: keep.weights]:
+            needed = coming.get(one.number, 0) or self.folder.weights_size(one.number)
             if needed <= room:
-                kept.add(one)
+                kept.add(one.number)
                 room -= needed
         for other in self.folder.with_weights():
             if other not in kept:
                 self.folder.drop_weights(other)
-        for which, arrays in weights.items() if number in kept else ():
-            self.folder.write_weights(number, arrays, which)
+        return kept
 
     # ---------------------------------------------------------------- the past, and the plan
 
@@ -253,8 +253,9 @@ class SweepRun:
         trial = trial_config(self.config.trial, point)
         job = self.make_job(number, trial.model_dump(mode="json"), self._storage(number))
         attempt = Attempts(self._storage(number)).current() + 1
-        if attempt > 1:
-            job = replace(job, halved_from=self.folder.used(number).get("halved_from"))
+        if attempt > 1:  # what changes numbers stays, whatever the share is now
+            used = self.folder.used(number)
+            job = replace(job, precision=used["precision"], threads=used["threads"])
         self._bring_to_life(self._past.get(number, Entry(number, "unfinished")), job)
         config = as_used(job, self._shared)
         self.folder.start_trial(number, config)

@@ -1,7 +1,6 @@
 """Where a ledger lies: in a journal in the sweep's folder, or in a database that several machines share."""
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from medtune.config.sweep import SweepConfig
+from medtune.files import cut_torn_line
 from medtune.search.failures import NoRoom
 from medtune.search.folder import SweepFolder
 
@@ -41,7 +41,7 @@ class _Written(JournalFileBackend):
     def __init__(self, path: Path) -> None:
         self.path = path
         path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # Optuna's, which earlier versions used
-        self._cut_torn_line()
+        cut_torn_line(path)
         super().__init__(str(path), _NoLock())
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -50,15 +50,8 @@ class _Written(JournalFileBackend):
             super().append_logs(logs)
         except OSError as error:
             with contextlib.suppress(OSError):
-                self._cut_torn_line()
+                cut_torn_line(self.path)
             raise NoRoom(f"{self.path}: {error.strerror or error}") from error
-
-    def _cut_torn_line(self) -> None:
-        if self.path.exists():
-            data = self.path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                os.truncate(self.path, whole)
 
 
 class _Read(JournalFileBackend):

@@ -33,7 +33,7 @@ def create_sweep(
     """Makes a folder that was claimed the folder of a sweep. The folder, and the configuration as it is run.
 
     Data and weights are fetched first; where that fails, the folder is taken away again. read_experiment: for a warm
-    start from the tracking server, see `with_warm_start`. Raises ConfigError, DataError, FolderError, ValueError.
+    start from the tracking server, see `with_warm_start`. Raises ConfigError, DataError, FolderError.
     """
     try:
         config = prepare(config, folder.path, read_experiment)

@@ -21,8 +21,8 @@ class Job:
     """All that a worker needs to know of a training. `trial`: its number among those that run with it. `config`: of a
     TrialConfig. `storage`: its path or URL. `stop`: the epoch after which it ends, whatever the configuration says.
     `keep`: epochs whose checkpoints stay, besides the last and the best. `train_on`: train+val leaves nothing to be
-    validated on. `halved_from`: the epoch from which on each batch goes through the model in two halves, because a
-    whole one did not fit into memory."""
+    validated on. `halve`: each batch goes through the model in two halves, because a whole one did not fit into
+    memory."""
 
     trial: int
     config: dict[str, Any]
@@ -38,7 +38,7 @@ class Job:
     stop: int | None = None
     keep: Sequence[int] = ()
     train_on: TrainOn = "train"
-    halved_from: int | None = None
+    halve: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,46 +70,51 @@ def _messages(job: Job, data: SearchData) -> Iterator[Message]:
         if kind == "device":
             raise
     # out of the exception's reach: it holds the training, and with it the memory
-    if kind == "memory" and job.halved_from is None:
+    if kind == "memory" and not job.halve:
         _free_memory()
-        smaller = halved(job)
-        yield {"halved_from": smaller.halved_from, "why": reason}
-        yield from _messages(smaller, data)
+        yield from _messages(replace(job, halve=True), data)
     else:
         yield {"full" if kind == "storage" else "failed": reason}
 
 
 def _epochs(job: Job, data: SearchData) -> Iterator[Message]:
-    from medtune.training.checkpoint import decode, encode  # torch is imported by workers only
+    from medtune.training.checkpoint import encode  # torch is imported by workers only
 
-    training, val = begin(job, data)
     attempts = Attempts(job.storage)
-    last = attempts.last()
-    if last is not None:
-        try:
-            decode(attempts.read(last), training)
-        except (KeyError, RuntimeError, TypeError, ValueError):  # of an earlier version: the same trial from its start
-            training, val = begin(job, data)
+    training, val = _taken_up(job, data, attempts)
+    if job.halve:
+        training.halve()
     attempt = attempts.begin()
     for record in training.records:
-        yield _message(job, record)
+        yield _message(job, training, record)
     while not (training.finished or training.epoch == job.stop):
         record = training.run_epoch(val)
         best_epoch = training.best.epoch if training.best else None
         if not attempt.save(training.epoch, (best_epoch, *job.keep), encode(training)):
             return
-        yield _message(job, record)
+        yield _message(job, training, record)
 
 
-def _message(job: Job, record: Any) -> Message:
+def _taken_up(job: Job, data: SearchData, attempts: Attempts) -> tuple[Any, Any]:
+    """The training where its last checkpoint left it. One that cannot be read, because it is of an earlier version or
+    the machine lost its power, leaves it to the one before, and in the end to a fresh start."""
+    from medtune.training.checkpoint import decode
+
+    for file in reversed(attempts.saved()):
+        training, val = begin(job, data)
+        try:
+            decode(attempts.read(file), training)
+            return training, val
+        except Exception as error:
+            if kind_of(error) != "final":
+                raise
+    return begin(job, data)
+
+
+def _message(job: Job, training: Any, record: Any) -> Message:
     last = record.last or record.epoch == job.stop
-    return {"epoch": record.epoch, "last": last, "at": record.at, **record.values}
-
-
-def halved(job: Job) -> Job:
-    """The same job with half of the memory for each batch, from the epoch on that its last checkpoint lacks."""
-    last = Attempts(job.storage).last()
-    return replace(job, halved_from=last.epoch + 1 if last else 1)
+    told = {"epoch": record.epoch, "last": last, "at": record.at, "halved_from": training.halved_from}
+    return {**told, **record.values}
 
 
 def _free_memory() -> None:
@@ -137,7 +142,7 @@ def _training(job: Job, splits: "_OnDevice") -> Any:
     config, objective = TrialConfig.model_validate(job.config), Objective(job.metric, job.direction)
 
     def make(part: Any, seed: int) -> Training:
-        return Training(config, job.task, job.classes, part, seed, job.precision, objective, job.halved_from)
+        return Training(config, job.task, job.classes, part, seed, job.precision, objective)
 
     if config.folds is None:
         return make(splits.train if job.train_on == "train" else splits.both, job.seed)

@@ -3,7 +3,6 @@
 import ast
 import math
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from medtune.config.write import without_password
 from medtune.search.earlier import swept_names
 from medtune.search.entries import Entry, State, broken_by, violation
 from medtune.search.warm_start import EarlierSweep, EarlierTrial, shared_part
-from medtune.tracking.server import runs_in, tracking_uri
+from medtune.tracking.server import database_file, runs_in, tracking_uri
 from medtune.tracking.spool import SWEEP, trial_run
 
 
@@ -40,8 +39,8 @@ def sweeps_of_experiment(config: SweepConfig, folder: Path, name: str) -> Sequen
 
 
 def _sweeps(uri: str, name: str) -> list[EarlierSweep]:
-    database = re.match("sqlite:///(.+)", uri)
-    if database and not Path(database[1]).exists():  # asking would make it
+    database = database_file(uri)
+    if database and not database.exists():  # asking would make it
         raise ConfigError([_nowhere(uri, name)])
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

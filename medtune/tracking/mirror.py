@@ -9,7 +9,6 @@ import contextlib
 import json
 import math
 import os
-import re
 import shutil
 import signal
 import sys
@@ -31,7 +30,7 @@ from medtune.figures.trial import draw_predictions
 from medtune.files import to_json, whole_file, write_whole
 from medtune.search.folder import SweepFolder
 from medtune.tracking.registry import promote, register
-from medtune.tracking.server import default_artifacts, runs_in, tracking_uri
+from medtune.tracking.server import database_file, default_artifacts, runs_in, tracking_uri
 from medtune.tracking.spool import SWEEP, Line, read_from
 
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # a run whose answer was lost would be made a second time, unseen
@@ -295,11 +294,10 @@ def _experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) -
 def _first_time(uri: str) -> Iterator[None]:
     """A sqlite file is made whole or not at all, and once: a kill while MLflow makes its schema would leave one that
     nothing opens, and so would two processes that make it at once."""
-    file = re.match(r"sqlite:///(.*)", uri)
-    if file is None:
+    database = database_file(uri)
+    if database is None:
         yield
         return
-    database = Path(file[1])
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock"):
         if not database.exists():

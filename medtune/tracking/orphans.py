@@ -3,18 +3,18 @@
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from medtune.config.sweep import SweepConfig
 from medtune.config.write import without_password
+from medtune.files import cut_torn_line, is_torn
 from medtune.search.entries import State
 from medtune.search.folder import SweepFolder
 from medtune.search.leftovers import Leftover, Unreadable, states_of
 from medtune.tracking.mirror import Mirror, content, drain, runs_of
-from medtune.tracking.server import experiment_id
-from medtune.tracking.spool import STATUS, SWEEP, Spool, is_torn, mend, read_from
+from medtune.tracking.server import database_file, experiment_id
+from medtune.tracking.spool import STATUS, SWEEP, Spool, read_from
 
 import mlflow  # isort: skip  # the mirror says first how often a request is tried
 from mlflow.entities import Run
@@ -33,11 +33,11 @@ def find_orphans(folder: SweepFolder, config: SweepConfig) -> Iterator[Leftover]
     spool = folder.tracking / "spool.jsonl"
     if not spool.exists():
         return
-    if False:
+    if _at_work(folder):
         yield Leftover(f"{folder.tracking}: the mirror is still at work", "say this again when it has ended")
         return
     if is_torn(spool):
-        yield Leftover(f"{spool}: its last line was cut short", "takes that line away", partial(mend, spool))
+        yield Leftover(f"{spool}: its last line was cut short", "takes that line away", partial(cut_torn_line, spool))
     mirror = Mirror(folder)
     shown = without_password(mirror.uri)
     waiting = sum(1 for _ in read_from(spool, mirror.state.offset))
@@ -69,8 +69,8 @@ def _carry_over(folder: SweepFolder) -> None:
 def _on_the_server(
     uri: str, folder: SweepFolder, config: SweepConfig, states: Mapping[int, State]
 ) -> Iterator[Leftover]:
-    database = re.match(r"sqlite:///(.*)", uri)
-    if database and not Path(database[1]).exists():  # looking makes nothing
+    database = database_file(uri)
+    if database and not database.exists():  # looking makes nothing
         return
     experiment, client = experiment_id(uri, config.tracking.experiment), mlflow.MlflowClient(uri)
     found: dict[str, list[Run]] = {}

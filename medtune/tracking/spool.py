@@ -7,16 +7,14 @@ which it happened, so that a line that is carried over twice is the same point t
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtune.files import to_json
+from medtune.files import append_line, cut_torn_line, to_json
 from medtune.search.events import EpochEnded, TrialEnded, TrialStarted, Watcher
-from medtune.search.failures import NoRoom
 
 SWEEP = "sweep"
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "unfinished": "KILLED"}
@@ -29,7 +27,7 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        mend(path)
+        cut_torn_line(path)
 
     def start(self, run: str, tags: dict[str, Any], params: dict[str, Any] | None = None, parent: str = "") -> None:
         """A run begins, or goes on."""
@@ -67,11 +65,7 @@ class Spool:
         self._write({"do": "end", "run": run, "at": time.time(), "status": status, "tags": tags})
 
     def _write(self, event: dict[str, Any]) -> None:
-        """Raises NoRoom, with the spool as it was."""
-        try:
-            _append(self.path, f"{to_json(event)}\n".encode())
-        except OSError as error:
-            raise NoRoom(f"{self.path}: {error.strerror or error}") from error
+        append_line(self.path, to_json(event))
 
 
 class TrialSpool(Watcher):
@@ -134,18 +128,6 @@ def read_from(path: Path, offset: int) -> Iterator[Line]:
                 yield Line(event, offset)
 
 
-def is_torn(path: Path) -> bool:
-    """Whether the last line of a spool was cut short."""
-    data = path.read_bytes() if path.exists() else b""
-    return bool(data) and not data.endswith(b"\n")
-
-
-def mend(path: Path) -> None:
-    """Takes such a line away."""
-    if is_torn(path):
-        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-
-
 def _event(raw: bytes) -> dict[str, Any] | None:
     """The event of a line; where it is glued to one that was cut short, it alone. None where there is none."""
     for start in (0, raw.rfind(b'{"do": ')):
@@ -154,18 +136,3 @@ def _event(raw: bytes) -> dict[str, Any] | None:
             if isinstance(event, dict) and {"do", "run"} <= event.keys():
                 return {key: math.nan if value is None else value for key, value in event.items()}
     return None
-
-
-def _append(path: Path, line: bytes) -> None:
-    """The whole line or nothing."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        size = os.fstat(file).st_size
-        try:
-            while line:
-                line = line[os.write(file, line) :]
-        except OSError:
-            os.ftruncate(file, size)
-            raise
-    finally:
-        os.close(file)

@@ -38,6 +38,7 @@ def encode(progress: Progress) -> Checkpoint:
     values = {
         "records": [asdict(record) for record in progress.records],
         "best_epoch": progress.best.epoch if progress.best else None,
+        "halved_from": progress.halved_from,
     }
     return Checkpoint(_as_in_memory(tensors), stamp(values))
 
@@ -54,6 +55,8 @@ def decode(data: bytes, progress: Progress) -> None:
             training.averaged.n_averaged.copy_(tensors[f"averaged.{prefix}steps"])
     progress.records = [EpochRecord(**record) for record in values["records"]]
     progress.best = progress.records[values["best_epoch"] - 1] if values["best_epoch"] else None
+    if values.get("halved_from"):  # which earlier versions did not know
+        progress.halve(values["halved_from"])
     predictions = {name: tensor.numpy() for name, tensor in _part(tensors, "predictions.").items()}
     progress.predictions.restore(**predictions)
 

@@ -38,6 +38,11 @@ class CrossValidation(Progress):
         others = [both.part(torch.from_numpy(np.setdiff1d(everyone, cases))) for cases in self.cases]
         self.trainings = [make(part, fold_seed(seed, fold)) for fold, part in enumerate(others)]
 
+    def halve(self, epoch: int | None = None) -> None:
+        super().halve(epoch)
+        for training in self.trainings:
+            training.halve(self.halved_from)
+
     def advance(self, val: DeviceSplit | None, past: Sequence[EpochRecord]) -> Advance:
         pairs = zip(self.trainings, self.held_out, strict=True)
         advances = [training.advance(held_out, past) for training, held_out in pairs]

@@ -1,6 +1,5 @@
 """The training of one model, epoch by epoch."""
 
-import math
 import time
 from collections.abc import Sequence
 
@@ -47,12 +46,8 @@ class Training(Progress):
         seed: int,
         precision: str = "float32",
         objective: Objective = AUROC,
-        halved_from: int | None = None,
     ) -> None:
-        """halved_from: the epoch from which on each batch goes through the model in two halves, whose gradients are
-        added up. The steps are those of whole batches, but for batch normalization, which sees the halves."""
         super().__init__(config, objective)
-        self.halved_from = math.inf if halved_from is None else halved_from
         self.halves = 1  # through which each batch of the epoch goes
         self.task, self.classes, self.train = task, classes, train
         self.device = train.images.device
@@ -94,7 +89,7 @@ class Training(Progress):
     def _train_epoch(self, past: Sequence[EpochRecord]) -> float:
         """One pass over train; the mean training loss over its cases."""
         self._train_mode(len(past) + 1)
-        self.halves = 2 if len(past) + 1 >= self.halved_from else 1
+        self.halves = 2 if self.halved_from is not None and len(past) + 1 >= self.halved_from else 1
         total = torch.zeros((), device=self.device)
         batches = self._order().to(self.device).split(self.config.batch_size)
         for index, cases in enumerate(batches):

@@ -57,6 +57,13 @@ class Progress(ABC):
         self.predictions = Predictions()
         self.records: list[EpochRecord] = []
         self.best: EpochRecord | None = None
+        self.halved_from: int | None = None
+
+    def halve(self, epoch: int | None = None) -> None:
+        """From an epoch on, the next one unless given, each batch goes through the model in two halves, whose gradients
+        are added up: half of the memory. The steps are those of whole batches, but for batch normalization, which sees
+        the halves. Once it is so, it stays."""
+        self.halved_from = self.halved_from or epoch or self.epoch + 1
 
     @property
     def epoch(self) -> int:

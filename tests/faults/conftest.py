@@ -53,7 +53,7 @@ class Shell:
         mirrors = [child for child in self.left if "medtune.tracking.mirror" in child.cmdline()]
         process.kill()
         process.wait()
-        assert len(mirrors) == 1
+        assert len(mirrors) <= 1  # it may not have begun
         assert psutil.wait_procs(mirrors, timeout=PATIENCE)[1] == []
         self.end()
 

@@ -231,7 +231,7 @@ def test_a_server_that_stays_away_ends_the_sweep_which_goes_on_later(
     run = tiny.open(folder)
     server.stop()
     try:
-        with pytest.raises(NoRoom, match=r"the ledger postgresql://medtune:\*\*\*@127.* is away: .*`medtune resume`"):
+        with pytest.raises(NoRoom, match=r"the ledger postgresql://medtune:\*\*\*@127.* is away: "):
             tiny.run(run)
         with pytest.raises(FolderError, match="cannot be opened: connection"):
             tiny.open(folder)

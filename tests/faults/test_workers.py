@@ -1,6 +1,7 @@
 """Workers that are killed, that raise, and that run out of memory, through Ray."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,6 +116,8 @@ def test_workers_that_are_killed(
         assert run.info.status == "FINISHED"
     lost = len(lines) - trials * EPOCHS
     assert 0 <= lost <= kills and len(set(lines)) == trials * EPOCHS
+    for number, killed in enumerate(plan):
+        assert sum(line.startswith(f"{number} ") for line in lines) <= EPOCHS + killed  # an epoch lost a kill at most
     twin = tiny.create(tmp_path / "twin", f"search.trials={trials}", *WHOLE, "data.train_fraction=0.5")
     tiny.run(tiny.open(twin))
     assert [entry.values for entry in tiny.entries(twin)] == [entry.values for entry in entries]
@@ -208,10 +211,10 @@ def test_trials_that_run_out_of_memory(
     assert states(tiny, folder) == {"complete": 18, "failed": 2}
     runs = tracked(folder)
     for entry in tiny.entries(folder):
-        used = folder.used(entry.number)
-        assert used.get("halved_from") == (3 if entry.number % 2 else None) and used["batch_size"] == 32
-        run, _ = runs[f"trial-{entry.number:04d}"]
-        assert run.data.tags.get("medtune.halved_from") == ("3" if entry.number % 2 else None)
+        used, (run, _) = folder.used(entry.number), runs[f"trial-{entry.number:04d}"]
+        halved = entry.number % 2 and entry.number not in (5, 15)
+        assert used.get("halved_from") == (3 if halved else None) and used["batch_size"] == 32
+        assert run.data.tags.get("medtune.halved_from") == ("3" if halved else None)
         if entry.number in (5, 15):
             assert entry.state == "failed" and "memory" in entry.note and sorted(entry.values) == [1, 2]
         else:
@@ -241,9 +244,7 @@ def test_what_is_said_of_a_memory_monitor_reaches_the_next_attempt(tiny: Any, tm
     trial = Trial()
     trial.error_file.write_text("Failure # 1\nsomething else\nFailure # 2\nOutOfMemoryError: Task was killed")
     messages.on_trial_error(None, trial)
-    assert json.loads(trial.config["job"])["halved_from"] == 1 == folder.used(job.trial)["halved_from"]
-    messages.on_trial_error(None, trial)  # once is all
-    assert json.loads(trial.config["job"])["halved_from"] == 1
+    assert json.loads(trial.config["job"])["halve"]
     trial.recovers = False
     messages.on_trial_error(None, trial)
     (entry,) = tiny.entries(folder)
@@ -252,6 +253,7 @@ def test_what_is_said_of_a_memory_monitor_reaches_the_next_attempt(tiny: Any, tm
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.skipif("MEDTUNE_ALL_FAULTS" not in os.environ, reason="takes 4 GB, which a machine of others may not have")
 def test_a_machine_that_runs_out_of_memory(
     tiny: Any,
     tmp_path: Path,

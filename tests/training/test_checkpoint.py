@@ -119,7 +119,7 @@ def test_so_does_one_that_ran_out_of_memory(make_training: Trainings, make_split
 
     def anew() -> Training:
         training = make_training(**RANDOM)
-        training.halved_from = 2
+        training.halve(2)
         return training
 
     whole, resumed, never = anew(), anew(), make_training(**RANDOM)

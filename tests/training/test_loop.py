@@ -497,7 +497,7 @@ def test_better_is_strictly_better_and_a_number(
 def test_halved_batches_take_the_steps_of_whole_ones(make_training: Trainings, task: Task) -> None:
     keys = {"optimizer": {"name": "sgd", "lr": 0.1}, "augment": {"mixup": 0.4}, "loss": {"class_weights": "balanced"}}
     whole, halved = make_training(task, **keys), make_training(task, **keys)
-    halved.halved_from = 1
+    halved.halve()
     for training in (whole, halved):
         training.model.eval()  # batch normalization without the batch
         training._train_mode = lambda epoch: None
