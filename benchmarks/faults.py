@@ -19,7 +19,7 @@ LIMIT = 3600  # seconds for one fault
 def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "tests/faults", "-m", "", "-q", "-o", "junit_family=xunit2"]
+        command = [sys.executable, "-m", "pytest", "tests/faults", "-m", "", "-n", "0", "-q", "-o", "junit_family=xunit2"]
         command += ["--timeout", str(LIMIT), f"--junitxml={report}", "-k", " or ".join(words)]
         code = subprocess.run(command, cwd=HERE, env={**os.environ, "MEDTUNE_ALL_FAULTS": "1"}).returncode
         print("\n| injected | what held |", "|---|---|", *rows(report), sep="\n")

@@ -66,7 +66,8 @@ def _messages(job: Job, data: SearchData) -> Iterator[Message]:
         yield from _epochs(job, data)
         return
     except Exception as error:
-        kind, reason = kind_of(error), reason_of(error)
+        kind = kind_of(error)
+        reason = str(error) if kind == "storage" else reason_of(error)
         if kind == "device":
             raise
     # out of the exception's reach: it holds the training, and with it the memory
