@@ -19,8 +19,9 @@ LIMIT = 3600  # seconds for one fault
 def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "tests/faults", "-m", "", "-n", "0", "-q", "-o", "junit_family=xunit2"]
-        command += ["--timeout", str(LIMIT), f"--junitxml={report}", "-k", " or ".join(words)]
+        command = [sys.executable, "-m", "pytest", "tests/faults", "-m", "", "-n", "0", "-q"]
+        command += ["--timeout", str(LIMIT), "-k", " or ".join(words)]
+        command += ["-o", "junit_family=xunit2", f"--junitxml={report}"]
         code = subprocess.run(command, cwd=HERE, env={**os.environ, "MEDTUNE_ALL_FAULTS": "1"}).returncode
         print("\n| injected | what held |", "|---|---|", *rows(report), sep="\n")
     return code

@@ -103,13 +103,13 @@ def test_workers_whose_disk_is_full_stop_the_sweep_and_it_goes_on(shell: Any, ti
     process = shell.start("sweep", tiny.file, *sets, "--folder", folder)
     shell.wait_for(lambda: list(folder.glob("trials/*/attempt-*/epoch-*")), process)
     disk.free(0)
-    code, out, err = shell.finish(process)
+    code, _, err = shell.finish(process)
     assert code == 1 and "Traceback" not in err
     last = err.splitlines()[-1]
     assert last.startswith("stopped: ") and "No space left on device" in last
     assert err.splitlines()[-2] == "go on    medtune resume disk/runs/tiny"
     disk.make_room()
-    code, out, err = shell.finish(shell.start("resume", folder))
+    code, _, err = shell.finish(shell.start("resume", folder))
     assert code == 0, err
     assert [entry.state for entry in tiny.entries(SweepFolder(folder))] == ["complete"] * 5
 
