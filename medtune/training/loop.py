@@ -19,7 +19,7 @@ from medtune.task import Task
 from medtune.training.averaging import average
 from medtune.training.balance import case_weights, class_weights
 from medtune.training.device import autocast
-from medtune.training.losses import training_loss, weight
+from medtune.training.losses import batch_weight, training_loss
 from medtune.training.optimizers import build_optimizer, make_ready, set_lr
 from medtune.training.progress import AUROC, Advance, EpochRecord, Objective, Progress
 from medtune.training.schedules import lr_factor
@@ -138,7 +138,7 @@ class Training(Progress):
         return total
 
     def _weight(self, targets: Tensor) -> Tensor | int:
-        return weight(self.config.loss, self.task, self.classes, targets, self.class_weights)
+        return batch_weight(self.config.loss, self.task, self.classes, targets, self.class_weights)
 
     def time_batches(self, count: int) -> tuple[float, int]:
         """Trains on a few batches, after one to warm up. The seconds that they took, and their images."""

@@ -24,7 +24,9 @@ def training_loss(config: Loss, task: Task, logits: Tensor, targets: Tensor, wei
     return F.cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
-def weight(config: Loss, task: Task, classes: int, targets: Tensor, weights: Tensor | None = None) -> Tensor | int:
+def batch_weight(
+    config: Loss, task: Task, classes: int, targets: Tensor, weights: Tensor | None = None
+) -> Tensor | int:
     """Of a batch among others: means of their losses that are weighted by it add up to the mean over all of them."""
     if weights is None:
         return len(targets)

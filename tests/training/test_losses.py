@@ -7,7 +7,7 @@ from medtune.config.trial import Loss
 from medtune.evaluation.metrics import nll
 from medtune.task import Task
 from medtune.training.balance import class_weights
-from medtune.training.losses import training_loss, weight
+from medtune.training.losses import batch_weight, training_loss
 
 CASES, CLASSES = 12, 4
 
@@ -107,11 +107,12 @@ def test_halves_add_up_to_the_whole(task: Task, gamma: float, balanced: bool, sm
     loss = Loss(label_smoothing=smoothing, focal_gamma=gamma)
 
     def weighed(cases: slice) -> torch.Tensor:
-        own = weight(loss, task, scores.shape[1], labels[cases], weights)
+        own = batch_weight(loss, task, scores.shape[1], labels[cases], weights)
         return training_loss(loss, task, scores[cases], labels[cases], weights) * own
 
     whole = training_loss(loss, task, scores, labels, weights)
-    halves = (weighed(slice(0, 5)) + weighed(slice(5, None))) / weight(loss, task, scores.shape[1], labels, weights)
+    total = batch_weight(loss, task, scores.shape[1], labels, weights)
+    halves = (weighed(slice(0, 5)) + weighed(slice(5, None))) / total
     assert halves.item() == pytest.approx(whole.item(), 1e-6)
     (expected,), (found,) = (torch.autograd.grad(one, scores) for one in (whole, halves))
     torch.testing.assert_close(found, expected)
