@@ -40,8 +40,7 @@ class Run(Protocol):
 class Batch:
     """Jobs that are all run to their end: nobody is asked which comes next, and nothing is pruned.
 
-    records: by a job's number the numbers of its epochs, those of an earlier attempt too. halved: from which epoch on
-    in halves, if so. failed: why, by number.
+    records: by a job's number the numbers of its epochs, those of an earlier attempt too. failed: why, by number.
     """
 
     def __init__(self, jobs: Sequence[Job], on_epoch: OnEpoch) -> None:
@@ -49,7 +48,6 @@ class Batch:
         self.jobs = {job.trial: job for job in jobs}
         self.live: set[int] = set()
         self.records: dict[int, dict[int, dict[str, Any]]] = {job.trial: {} for job in jobs}
-        self.halved: dict[int, int | None] = {}
         self.failed: dict[int, str] = {}
         self.done: set[int] = set()
         self.stopping = False
@@ -87,7 +85,6 @@ class Batch:
             self.end(number, "failed", message["failed"])
         else:
             record = {name: value for name, value in message.items() if name not in ("last", "at", "halved_from")}
-            self.halved[number] = message.get("halved_from")
             if not self.knows(number, record["epoch"]):
                 self.records[number][record["epoch"]] = record
                 self._on_epoch(self.jobs[number], {**record, "at": message["at"]})

@@ -229,12 +229,11 @@ class SweepRun:
         had just stopped."""
         for entry in list(self._ended.values()):
             if Attempts(self._storage(entry.number)).current():
-                self._finish(entry, self._bring_to_life(entry))
-                del self.live[entry.number]
+                self._finish(entry, self._revived(entry))
         for number in [number for number in self._unfinished if self._past[number].stopped]:
             self._unfinished.remove(number)
             self.ledger.reopen(number)
-            self._bring_to_life(self._past[number])
+            self.live[number] = self._revived(self._past[number])
             self.end(number, "pruned")
 
     def _preset_points(self) -> Iterator[Point]:
@@ -256,15 +255,16 @@ class SweepRun:
         if attempt > 1:  # what changes numbers stays, whatever the share is now
             used = self.folder.used(number)
             job = replace(job, precision=used["precision"], threads=used["threads"])
-        self._bring_to_life(self._past.get(number, Entry(number, "unfinished")), job)
+        self.live[number] = self._revived(self._past.get(number, Entry(number, "unfinished")), job)
         config = as_used(job, self._shared)
         self.folder.start_trial(number, config)
         started = TrialStarted(number, attempt, swept_values(self.config.trial, point, trial), config)
         self._tell(lambda watcher: watcher.trial_started(started))
         return job
 
-    def _bring_to_life(self, entry: Entry, job: Job | None = None) -> Live:
-        live = self.live[entry.number] = Live(job, values=dict(entry.values))
+    def _revived(self, entry: Entry, job: Job | None = None) -> Live:
+        """A trial as the ledger and its folder left it."""
+        live = Live(job, values=dict(entry.values))
         for record in self.folder.mend_epochs(entry.number):
             epoch, live.at[epoch] = record.pop("epoch"), record.pop("at")
             live.logged[epoch] = record

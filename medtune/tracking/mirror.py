@@ -107,11 +107,8 @@ class Mirror:
 
     def _find_runs(self, client: mlflow.MlflowClient) -> dict[str, str]:
         """The ids of the sweep's runs by our keys. Of two of one key, the one that nothing was ever written to goes."""
-        found: dict[str, list[Run]] = {}
-        for run in runs_of(client, self.experiment, self.folder):
-            found.setdefault(run.data.tags["medtune.run"], []).append(run)
+        found = runs_of(client, self.experiment, self.folder)
         for twins in found.values():
-            twins.sort(key=content, reverse=True)
             for twin in twins[1:]:
                 if not content(twin):
                     client.delete_run(twin.info.run_id)
@@ -254,9 +251,13 @@ def _read_state(path: Path) -> Any:
     return {}
 
 
-def runs_of(client: mlflow.MlflowClient, experiment: str, folder: SweepFolder) -> Iterator[Run]:
-    """All runs of a sweep."""
-    return runs_in(client, experiment, f"tags.`medtune.sweep_id` = '{folder.sweep_id}'")
+def runs_of(client: mlflow.MlflowClient, experiment: str, folder: SweepFolder) -> dict[str, list[Run]]:
+    """All runs of a sweep by our keys. Of several of one key, as a server makes whose answers are lost, the one with
+    the most in it comes first."""
+    found: dict[str, list[Run]] = {}
+    for run in runs_in(client, experiment, f"tags.`medtune.sweep_id` = '{folder.sweep_id}'"):
+        found.setdefault(run.data.tags["medtune.run"], []).append(run)
+    return {key: sorted(runs, key=content, reverse=True) for key, runs in found.items()}
 
 
 def content(run: Run) -> int:

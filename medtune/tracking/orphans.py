@@ -73,11 +73,9 @@ def _on_the_server(
     if database and not database.exists():  # looking makes nothing
         return
     experiment, client = experiment_id(uri, config.tracking.experiment), mlflow.MlflowClient(uri)
-    found: dict[str, list[Run]] = {}
-    for run in runs_of(client, experiment, folder) if experiment else ():
-        found.setdefault(run.data.tags["medtune.run"], []).append(run)
-    for key, runs in sorted(found.items()):
-        yield from _twins(client, key, runs)
+    found = runs_of(client, experiment, folder) if experiment else {}
+    for _, runs in sorted(found.items()):
+        yield from _twins(client, runs)
     of_key = {key: runs[0] for key, runs in sorted(found.items())}
     for key, run in of_key.items():
         trial = re.fullmatch(r"trial-(\d+)", key)
@@ -91,9 +89,8 @@ def _on_the_server(
         yield from _without_parent(client, run, of_key)
 
 
-def _twins(client: mlflow.MlflowClient, key: str, runs: list[Run]) -> Iterator[Leftover]:
+def _twins(client: mlflow.MlflowClient, runs: list[Run]) -> Iterator[Leftover]:
     """A server that was slow to answer may have made a run twice."""
-    runs.sort(key=content, reverse=True)
     for run in runs[1:]:
         if content(run):
             yield Leftover(f"{_named(run)}: the second of that name", "delete that with less in it on the server")
