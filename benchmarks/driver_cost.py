@@ -62,15 +62,14 @@ def sweep(trials: int, out: Path) -> tuple[float, float, float, int]:
     config = read_sweep(file, [f"search.trials={trials}"])
     folder = SweepFolder.create(out / "runs" / "cost", config)
     data = SearchData("none", *[Split(np.zeros((2, 28, 28), np.uint8), np.array([0, 1]))] * 2)
-    cpus, _ = cluster.start(config.cluster)
-    share = plan_shares(config.resources, cpus, 0, 28)
+    share = plan_shares(config.resources, cluster.start(config.cluster), 28)
     with Tracker(folder, config) as tracker:
         ledger = Ledger(folder, config, write=True)
         pruner = build_pruner(config.pruning, "max", EPOCHS)
         jobs = JobMaker(config, share)
         run = SweepRun(folder, config, ledger, pruner, jobs, [tracker.watcher()])
         started, used = time.perf_counter(), time.process_time()
-        engine.run_jobs(run, data, share, do_nothing)
+        engine.run_jobs(run, data, share, work=do_nothing)
         wall, driver = time.perf_counter() - started, time.process_time() - used
         cluster.stop()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -63,11 +63,10 @@ def private_memory(megabytes: int) -> Largest:
         images = np.zeros((megabytes * 10**6 // SIDE**2, SIDE, SIDE), np.uint8)
         split = Split(images, np.zeros(len(images), np.int64))
         seen = Largest()
-        cpus, gpus = cluster.start(config.cluster)
-        share = plan_shares(config.resources, cpus, gpus, SIDE)
+        share = plan_shares(config.resources, cluster.start(config.cluster), SIDE)
         ledger, jobs = Ledger(folder, config, write=True), JobMaker(config, share)
         run = SweepRun(folder, config, ledger, KeepAll(), jobs, [seen])
-        engine.run_jobs(run, SearchData("memory", split, Split(images[:1], split.labels[:1])), share, read_all)
+        engine.run_jobs(run, SearchData("memory", split, Split(images[:1], split.labels[:1])), share, work=read_all)
         cluster.stop()
     return seen
 

@@ -84,7 +84,9 @@ def run_finalists(
     bouts = [bout for bout in wanted if bout not in known]
     failed: dict[Bout, str] = {}
     if bouts:
-        batch = launch(config, partial(load_search_data, config), partial(_batch, folder, config, bouts, on_epoch))
+        batch = launch(
+            folder, config, partial(load_search_data, config), partial(_batch, folder, config, bouts, on_epoch)
+        )
         _write(results, bouts, batch)
         if len(batch.failed) == len(bouts) or not batch.finished:
             batch.check(lambda job: f"finalist {bouts[job].trial}, seed {bouts[job].index + 1}")

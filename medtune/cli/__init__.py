@@ -15,6 +15,8 @@ TOLD = {
     "medtune.data.DataError": 2,
     "medtune.search.folder.FolderError": 2,
     "medtune.search.resources.ResourceError": 2,
+    "medtune.search.cluster.ClusterError": 2,
+    "medtune.search.machines.StorageError": 2,
     "medtune.search.jobs.TrainingFailed": 1,
     "medtune.search.failures.NoRoom": 1,
 }

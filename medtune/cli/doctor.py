@@ -103,9 +103,11 @@ def _threads() -> str:
 def _ray(cluster: Cluster) -> str:
     from medtune.search.cluster import start, stop
 
-    cpus, gpus = start(cluster)
+    found = start(cluster)
     stop()
-    return f"starts; {cpus} CPUs, {gpus} GPUs"
+    cpus, gpus = sum(machine.cpus for machine in found), sum(machine.gpus for machine in found)
+    machines = f"{len(found)} machines, " if len(found) > 1 else ""
+    return f"starts; {machines}{cpus} CPUs, {gpus} GPUs"
 
 
 def _server(config: Tracking) -> str:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from medtune.config.problems import listed
 from medtune.config.trial import METRICS
 from medtune.evaluation.intervals import Interval
 from medtune.report.words import believed, interval, number
 
 if TYPE_CHECKING:
     from medtune.search.summary import Summary
+    from medtune.search.usage import Usage
     from medtune.trained.decision import DecisionRule
     from medtune.trained.pictures import Answer  # which imports torch
 
@@ -79,6 +81,33 @@ def _metrics(numbers: dict[str, Any], interval: Interval | None) -> str:
 
 def with_interval(interval: Interval) -> str:
     return f"{interval.value:.3f} (95 % {interval.low:.3f} to {interval.high:.3f})"
+
+
+def machine_lines(used: "Usage") -> list[str]:
+    """What a sweep runs on, a line for each machine and each of its GPUs, and what it has cost."""
+    lines = []
+    for machine in used.machines:
+        busy = f"CPU {machine['cpu']:.0%}, memory {machine['memory']:.0%}"
+        lines.append(f"machine  {machine['name']}: {_has(machine)}, {busy}; {_running(machine)}")
+        for index, gpu in enumerate(machine["devices"]):
+            memory = f"{gpu['used'] / 1e9:.1f} of {gpu['memory'] / 1e9:.0f} GB"
+            lines.append(f"         GPU {index}, {gpu['name']}: busy {gpu['busy']:.0%}, {memory}; {_running(gpu)}")
+    if used.starting:
+        lines.append(f"starting {listed(used.starting)}")
+    lines += [f"refused  {fault}" for fault in used.refused]
+    if used.price is not None:
+        lines.append(f"price    {used.price:.2f} so far, for {used.hours:.2f} machine hours")
+    return lines
+
+
+def _has(machine: dict[str, Any]) -> str:
+    gpus = f", {machine['gpus']} GPU{'s' if machine['gpus'] > 1 else ''}" if machine["gpus"] else ""
+    return f"{machine['cpus']} CPU{'' if machine['cpus'] == 1 else 's'}{gpus}"
+
+
+def _running(place: dict[str, Any]) -> str:
+    trials = place["trials"]
+    return f"trial{'s' if len(trials) > 1 else ''} {listed(trials)}" if trials else "no trial"
 
 
 @contextlib.contextmanager

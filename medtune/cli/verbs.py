@@ -165,11 +165,12 @@ def plan(file: File, set_: Sets = None, json: Json = False) -> None:
 
 @app.command()
 def status(folder: Folder, json: Json = False) -> None:
-    """Say how far a sweep is, and what is best so far."""
-    from medtune.cli.text import print_json, summary_lines
+    """Say how far a sweep is, what is best so far, and on which machines it runs."""
+    from medtune.cli.text import machine_lines, show, summary_lines
     from medtune.search.folder import SweepFolder
     from medtune.search.plan import wanted_trials
     from medtune.search.summary import Summary
+    from medtune.search.usage import Usage
 
     opened = SweepFolder.open(folder)
     config, running = opened.config(), opened.running
@@ -177,9 +178,10 @@ def status(folder: Folder, json: Json = False) -> None:
     ended = sum(summary.counts.values()) - summary.counts["unfinished"]
     complete = ended >= wanted_trials(config)
     word = "running" if running else "finished" if complete else f"stopped: `medtune resume {folder}` goes on with it"
-    print("\n".join([*summary_lines(summary), f"state    {word}"]), file=sys.stderr if json else sys.stdout)
-    if json:
-        print_json({**summary.as_json(), "running": running, "wanted": wanted_trials(config)})
+    used = Usage(opened, config, running)
+    lines = [*summary_lines(summary), f"state    {word}", *machine_lines(used)]
+    result = {**summary.as_json(), "running": running, "wanted": wanted_trials(config), **used.as_json()}
+    show(lines, result, json)
 
 
 for verb in (select, retrain, test, evaluate, report, predict, replay):

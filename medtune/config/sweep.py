@@ -123,9 +123,22 @@ class Resources(Part):
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
     gpus_per_trial: Annotated[
         Literal["auto"] | Annotated[float, Field(ge=0)],
-        Field(description="a fraction shares a GPU; auto: by the GPUs, the CPUs and the images' size"),
+        Field(description="a fraction shares a GPU; auto: as many trials share one as it has memory and time for"),
     ] = "auto"
-    max_concurrent: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    max_concurrent: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1)],
+        Field(description="trials at once; auto: as many as there is room for"),
+    ] = "auto"
+    price_per_hour: Annotated[
+        Positive | None, Field(description="of one machine, in any currency, for `medtune status`")
+    ] = None
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _whole_beyond_one(cls, gpus: Any) -> Any:
+        if isinstance(gpus, float) and gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus:g} is more than one GPU and not a whole number of them; write {int(gpus)}")
+        return gpus
 
 
 class Budget(Part):

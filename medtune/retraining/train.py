@@ -17,6 +17,7 @@ from medtune.retraining.result import Trained, write_model
 from medtune.search.folder import SweepFolder
 from medtune.search.jobs import Batch
 from medtune.search.launch import Launch, in_this_process, on_ray
+from medtune.search.machines import address_of
 from medtune.search.resources import Share
 from medtune.search.sweep import JobMaker, search_data
 from medtune.search.worker import Job, SearchData
@@ -56,9 +57,9 @@ def retrain(
     _forget_another(folder, plan)
     pieces = [piece for piece in _pieces(folder, config, plan) if not _whole(folder, piece.model)]
     if pieces:
-        alone = len(pieces) == 1 and config.cluster.address is None
+        alone = len(pieces) == 1 and address_of(config.cluster) is None
         launch = launch or (in_this_process if alone else on_ray)
-        batch = launch(config, partial(_all_of_train, config), partial(_batch, config, plan, pieces, on_epoch))
+        batch = launch(folder, config, partial(_all_of_train, config), partial(_batch, config, plan, pieces, on_epoch))
         batch.check(lambda job: f"{pieces[job].model}, trial {pieces[job].part.trial}")
         splits = load_search_splits(config.data)
         for model in dict.fromkeys(piece.model for piece in pieces):

@@ -1,10 +1,14 @@
 """Ray Tune, which runs the jobs of a `Run`: jobs out through a searcher, messages back through a scheduler."""
 
+import _thread
 import json
 import os
 import signal
+import sys
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -13,11 +17,13 @@ from typing import Any, TypeVar
 
 # Tune reads these when it is imported
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the folder and the tracker have all of it
+os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # we say how many there may be
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours leaves the sweep resumable
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1000000000"  # nothing is ever restored from Ray's own state
 os.environ["TUNE_WARN_THRESHOLD_S"] = "1000000000"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no tables of its own
 
+import ray
 from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
@@ -26,36 +32,56 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from medtune.provenance import versions
+from medtune.search.cluster import KIND
 from medtune.search.jobs import Run
+from medtune.search.machines import make_software
 from medtune.search.resources import Share
+from medtune.search.watch import Watch, Where
 from medtune.search.worker import Job, Message, SearchData, run_job
 
 T = TypeVar("T")
 Work = Callable[[Job, SearchData, Callable[[Message], None]], None]
 
 SAME_SIGNAL = 1.0  # seconds within which a second one is an echo: a wrapper like `uv run` passes on what we have had
+STRANGER = "this machine has another medtune than the driver"
 NO_MEMORY = "OutOfMemoryError"  # of a worker, in Ray's words
+SOME = 0.001  # of the kind of GPU that a machine has: Ray counts one of it for each machine
+UNWIND = 8.0  # seconds that the driver has for leaving Ray, once the cluster is gone
 DEATHS = 3  # of a worker that a trial survives without an epoch gained between them
 
 
-def run_jobs(run: Run, data: SearchData, share: Share, work: Work = run_job) -> None:
-    """Runs jobs until the run wants no more, or is to stop. The data goes once into the object store.
+def run_jobs(run: Run, data: SearchData, share: Share, watch: Watch | None = None, work: Work = run_job) -> None:
+    """Runs jobs until the run wants no more, or is to stop. The data goes once into the object store, and from there
+    once to each machine.
 
-    work: what a worker does with a job.
+    watch: of the machines, which says how many jobs there is room for and is told where each runs. work: what a worker
+    does with a job. Raises ConnectionError where the cluster is gone.
     """
 
+    software, expected = make_software(), {} if watch is None or not watch.joined else versions()
+
     def trainable(config: dict[str, Any], data: SearchData) -> None:
-        # as one text: Ray would look at every value, flatten and copy it
-        work(Job(**json.loads(config["job"])), data, lambda message: tune.report({"message": json.dumps(message)}))
+        if software([*expected]) != expected:
+            raise RuntimeError(STRANGER)  # a machine that has just come, and was not looked at yet
+        context = ray.get_runtime_context()
+        where = f"{context.get_node_id()} {' '.join(map(str, ray.get_gpu_ids()))}"
+
+        def report(message: Message) -> None:
+            # as one text: Ray would look at every value, flatten and copy it
+            tune.report({"message": json.dumps(message), "where": where})
+
+        work(Job(**json.loads(config["job"])), data, report)
 
     # a function within a function travels by value: workers need not import this module and the driver's half of search
-    with_data, driver = tune.with_parameters(trainable, data=data), _Driver(run)
-    with tempfile.TemporaryDirectory(prefix="medtune-") as throwaway, _signals(run):
+    with_data, driver = tune.with_parameters(trainable, data=data), _Driver(run, share, watch)
+    with tempfile.TemporaryDirectory(prefix="medtune-") as throwaway, _signals(driver):
+        if watch is not None:
+            watch.follow(run, driver.lost)
         tuner = tune.Tuner(
-            tune.with_resources(with_data, {"cpu": share.cpus, "gpu": share.gpus}),
+            tune.with_resources(with_data, _resources(share)),
             tune_config=tune.TuneConfig(
                 num_samples=10**9,  # the searcher says when it is enough
-                max_concurrent_trials=share.concurrent,
                 reuse_actors=True,
                 search_alg=_Jobs(driver),
                 scheduler=_Messages(driver),
@@ -72,22 +98,54 @@ def run_jobs(run: Run, data: SearchData, share: Share, work: Work = run_job) -> 
         )
         try:
             tuner.fit()
+        except _Gone:
+            pass
         finally:
+            driver.ended.set()
             driver.guarded(run.close)
     if driver.error is not None:
         raise driver.error
 
 
-class _Driver:
-    """The run, and the first error that it raised: Ray would take it for the failure of a trial."""
+class _Gone(BaseException):
+    """The cluster is, so that nothing may be asked of it any more: Ray would wait a minute, and end the process."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+
+class _Driver:
+    """The run, the room that there is for its jobs, and the first error: Ray would take it for a trial's failure."""
+
+    def __init__(self, run: Run, share: Share, watch: Watch | None = None) -> None:
+        self.run, self.share, self.watch = run, share, watch
         self.error: Exception | None = None
+        self.ended = threading.Event()
+        self.kinds: dict[int, str] = {}  # of the GPUs that jobs have been given, where that matters
 
     @property
     def stopping(self) -> bool:
         return self.error is not None or self.run.stopping
+
+    def room(self) -> str | None:
+        """The kind of GPU that has the most room for another job; None where none may start now. With a number of jobs
+        at once that somebody has set, a cluster gets so many: it may be one that grows when it is asked for more."""
+        share, watch = self.share, self.watch
+        places = {"": share.concurrent} if watch is None else share.places(watch.machines)
+        most = sum(places.values())
+        if share.at_most is not None:
+            most = share.at_most if watch is not None and watch.joined else min(most, share.at_most)
+        running = Counter(self.kinds.get(number, "") for number in self.run.live)
+        if running.total() >= most:
+            return None
+        return max(places or {"": 0}, key=lambda kind: places.get(kind, 0) - running[kind])
+
+    def lost(self) -> None:
+        """Called in another thread. Ends the run where it is, and the process where it waits for Ray, which nothing can
+        interrupt, and which would end it later without a word."""
+        self.error = ConnectionError("Ray, or the machine at the head of its cluster, does not answer any more")
+        _thread.interrupt_main()
+        if not self.ended.wait(UNWIND):
+            self.guarded(self.run.close)
+            print(f"stopped: {self.error}; nothing is lost: `medtune resume` goes on", file=sys.stderr, flush=True)
+            os._exit(1)
 
     def guarded(self, ask: Callable[..., T], *arguments: Any) -> T | None:
         """What the run answers; None once it has raised an error, which ends all."""
@@ -113,8 +171,15 @@ class _Jobs(_InDriver, Searcher):
     """Hands out the jobs of a run."""
 
     def suggest(self, trial_id: str) -> Any:
-        job = None if self.driver.stopping else self.driver.guarded(self.driver.run.next_job)
-        return Searcher.FINISHED if job is None else _config(job)
+        driver = self.driver
+        kind = "" if driver.stopping else driver.room()
+        if kind is None:
+            return None  # later
+        job = None if driver.stopping else driver.guarded(driver.run.next_job)
+        if job is None:
+            return Searcher.FINISHED
+        driver.kinds[job.trial] = kind
+        return _config(job, kind)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None: ...
 
@@ -133,6 +198,9 @@ class _Messages(_InDriver, FIFOScheduler):
         run, number = self.driver.run, trial.config["trial"]
         if self.driver.error is not None or number not in run.live:
             return TrialScheduler.STOP
+        if self.driver.watch is not None:
+            machine, *gpus = result["where"].split()
+            self.driver.watch.where[number] = Where(machine, [int(gpu) for gpu in gpus])
         message = json.loads(result["message"])
         # what is told again after a death is no gain
         if "epoch" in message and not run.knows(number, message["epoch"]):
@@ -140,19 +208,26 @@ class _Messages(_InDriver, FIFOScheduler):
         goes_on = self.driver.guarded(run.message, number, message)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Nobody: Tune starts what is pending in order by itself, and here FIFO would look at all trials for every
+        message."""
+
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Ray calls it too for a trial that it tries again."""
         run, number = self.driver.run, trial.config["trial"]
         if self.driver.error is not None or number not in run.live:
             return
         errors = Path(trial.error_file).read_text() if trial.error_file else ""  # one below the other
-        no_memory = NO_MEMORY in errors.rpartition("Failure #")[2]
+        last = errors.rpartition("Failure #")[2]
+        no_memory = NO_MEMORY in last
+        if STRANGER in last:
+            trial.run_metadata.num_failures -= 1
         if not trial.should_recover():
             why = "ran out of memory" if no_memory else "died"
             note = f"its worker {why} {DEATHS} times without finishing an epoch"
             self.driver.guarded(run.end, number, "failed", note)
         elif no_memory:
-            trial.set_config(_config(replace(Job(**json.loads(trial.config["job"])), halve=True)))
+            trial.set_config(_config(replace(Job(**json.loads(trial.config["job"])), halve=True), trial.config["kind"]))
 
 
 class _Stop(_InDriver, Stopper):
@@ -177,22 +252,37 @@ class _Manager(RayActorManager):
 tune_controller.RayActorManager = _Manager  # type: ignore[attr-defined]
 
 
-def _config(job: Job) -> dict[str, Any]:
-    return {"trial": job.trial, "job": json.dumps(asdict(job))}
+def _config(job: Job, kind: str) -> dict[str, Any]:
+    return {"trial": job.trial, "kind": kind, "job": json.dumps(asdict(job))}
+
+
+def _resources(share: Share) -> Any:
+    """What a trial asks Ray for; by its configuration, where that depends on the kind of GPU."""
+    cpus, by_kind = share.cpus, dict(share.by_kind)
+    if not by_kind:
+        return {"cpu": cpus, "gpu": share.gpus}
+
+    def of(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        kind = config["kind"]
+        return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": by_kind[kind], f"{KIND}{kind}": SOME}])
+
+    return of
 
 
 @contextmanager
-def _signals(run: Run) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the sweep cleanly; a second one ends it at once."""
+def _signals(driver: _Driver) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the sweep cleanly; a second one, or a cluster that is gone, ends it at once."""
 
     first = 0.0
 
     def interrupt(number: int, frame: Any) -> None:
         nonlocal first
+        if isinstance(driver.error, ConnectionError):
+            raise _Gone
         if first and time.monotonic() - first > SAME_SIGNAL:
             raise KeyboardInterrupt
         first = first or time.monotonic()
-        run.interrupt()
+        driver.run.interrupt()
 
     before = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -155,6 +155,11 @@ class SweepFolder:
         return self.path / "retrain"
 
     @property
+    def machines(self) -> Path:
+        """What there was to run on, and what ran where: as `Watch` writes it."""
+        return self.path / "machines.json"
+
+    @property
     def tracking(self) -> Path:
         return self.path / "tracking"
 

@@ -1,6 +1,6 @@
 """Jobs, and who hands them out: what an engine runs, and the plainest kind of it."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ class Run(Protocol):
     """What an engine asks for jobs, tells what the workers say, and obeys. `live`: the numbers of the jobs that run."""
 
     @property
-    def live(self) -> Container[int]: ...
+    def live(self) -> Collection[int]: ...
 
     @property
     def stopping(self) -> bool: ...

@@ -22,6 +22,7 @@ from medtune.data.splits import data_md5
 from medtune.files import whole_lines
 from medtune.provenance import processor, versions
 from medtune.search.folder import FolderError, SweepFolder
+from medtune.search.machines import address_of
 from medtune.search.worker import Job
 
 
@@ -78,7 +79,7 @@ class Record:
 
 def shared_by_trials(config: SweepConfig) -> dict[str, Any]:
     """What every `config.yaml` of a sweep says alike, from the moment on at which its data has been loaded."""
-    elsewhere = {"processor": None} if config.cluster.address else {}  # the driver does not know on which machine
+    elsewhere = {"processor": None} if address_of(config.cluster) else {}  # the driver does not know on which machine
     data = {**config.data.model_dump(mode="json"), "md5": data_md5(config.data), "fraction_seed": config.seed}
     return {**elsewhere, "versions": versions(), "data": data}
 
@@ -89,7 +90,9 @@ def as_used(job: Job, shared: Mapping[str, Any], halved_from: int | None = None)
     if halved_from is not None:
         used |= {"halved_from": halved_from}
     objective = {"metric": job.metric, "direction": job.direction}
-    return {**job.config, **used, "processor": processor(job.device), **shared, "objective": objective}
+    if "processor" not in shared:
+        used |= {"processor": processor(job.device)}
+    return {**job.config, **used, **shared, "objective": objective}
 
 
 def record_in_folder(folder: Path, trial: int | None) -> Record:

@@ -60,6 +60,7 @@ class SweepRun:
         self.deadline = math.inf
         self._take_up_the_past()
         self._presets = self._preset_points()
+        self._with_weights = set(folder.with_weights())
         self._drop_weights({})  # the limits may have been lowered since
         self._tell(lambda watcher: watcher.opened(self.wanted, list(self._past.values())))
         self._finish_the_half_finished()
@@ -194,6 +195,7 @@ class SweepRun:
         }
         size = sum(HEADER + sum(array.nbytes for array in arrays.values()) for arrays in weights.values())
         if number in self._drop_weights({number: size}):
+            self._with_weights.add(number)
             for which, arrays in weights.items():
                 self.folder.write_weights(number, arrays, which)
 
@@ -206,9 +208,9 @@ class SweepRun:
             if needed <= room:
                 kept.add(one.number)
                 room -= needed
-        for other in self.folder.with_weights():
-            if other not in kept:
-                self.folder.drop_weights(other)
+        for other in self._with_weights - kept:
+            self.folder.drop_weights(other)
+        self._with_weights &= kept
         return kept
 
     # ---------------------------------------------------------------- the past, and the plan

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from medtune.config.read import read_sweep
 from medtune.config.space import Choice, Range
@@ -21,7 +21,7 @@ from medtune.search.launch import on_ray
 from medtune.search.prepare import prepare
 from medtune.search.resources import Share
 from medtune.search.worker import Job, SearchData
-from medtune.training.device import resolve_precision
+from medtune.training.device import Precision, resolve_precision
 from medtune.training.seeds import trial_seed
 
 SECONDS_AN_HOUR = 3600
@@ -98,7 +98,7 @@ def _taken_up(folder: SweepFolder, overrides: Sequence[str]) -> SweepConfig:
 
 def run_sweep(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watcher] = ()) -> bool:
     """Runs what the ledger lacks. Whether the sweep is complete: not interrupted and within its budget."""
-    run = on_ray(config, partial(load_search_data, config), partial(_sweep_run, folder, config, watchers))
+    run = on_ray(folder, config, partial(load_search_data, config), partial(_sweep_run, folder, config, watchers))
     return bool(run.finished)
 
 
@@ -151,12 +151,18 @@ class JobMaker:
             task=self.task,
             classes=self.classes,
             device=self.share.device,
-            precision=resolve_precision(trial["precision"], self.share.device),
+            precision=self._precision(trial["precision"]),
             threads=self.share.cpus,
             metric=self.config.epoch_metric,
             direction=METRICS[self.config.epoch_metric],
             storage=storage,
         )
+
+    def _precision(self, wanted: Literal["auto", "float32", "bfloat16"]) -> Precision:
+        """`auto` means the same on every machine."""
+        if wanted == "auto" and self.share.precision is not None:
+            return self.share.precision
+        return resolve_precision(wanted, self.share.device)
 
 
 def longest(space: dict[str, Any]) -> int:

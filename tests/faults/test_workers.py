@@ -39,7 +39,7 @@ def run_on_ray(tiny: Any, folder: SweepFolder, work: Work) -> None:
     with Tracker(folder, config) as tracker, ray():
         cluster.start(config.cluster)
         run = tiny.open(folder, tracker.watcher())
-        engine.run_jobs(run, tiny.data(config), Share("cpu", 1, 0.0, 2), work)
+        engine.run_jobs(run, tiny.data(config), Share("cpu", 1, 0.0, 2), work=work)
     assert tracker.reached
 
 

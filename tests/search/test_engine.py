@@ -24,8 +24,9 @@ class TestWhatRayTells:
     def told(self, tiny: Any, tmp_path: Path) -> Callable[..., str]:
         """`told(message)`: what Ray is answered for a message of the trial that runs."""
         run = tiny.open(tiny.create(tmp_path / "tiny"))
-        messages = engine._Messages(engine._Driver(run))
-        trial = SimpleNamespace(config={"trial": run.next_job().trial}, run_metadata=SimpleNamespace(num_failures=2))
+        messages = engine._Messages(engine._Driver(run, Share("cpu", 1, 0.0, 2)))
+        config = {"trial": run.next_job().trial, "kind": ""}
+        trial = SimpleNamespace(config=config, run_metadata=SimpleNamespace(num_failures=2))
         trial.error_file = None
 
         def tell(**message: Any) -> str:
@@ -64,7 +65,7 @@ class TestWhatRayTells:
         before = signal.getsignal(signal.SIGINT)
         now = 100.0
         monkeypatch.setattr(time, "monotonic", lambda: now)
-        with engine._signals(told.run):
+        with engine._signals(told.messages.driver):
             os.kill(os.getpid(), signal.SIGTERM)
             assert told.run.stopping
             now += 0.5
@@ -99,7 +100,7 @@ def test_a_worker_that_dies_is_tried_again_while_it_gains_epochs(tiny: Any, tmp_
     run = tiny.open(folder)
     try:
         cluster.start(run.config.cluster)
-        engine.run_jobs(run, tiny.data(run.config), Share("cpu", 1, 0.0, 2), work)
+        engine.run_jobs(run, tiny.data(run.config), Share("cpu", 1, 0.0, 2), work=work)
     finally:
         cluster.stop()
     first, second, third = tiny.entries(folder)

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from medtune.config.sweep import Resources
 from medtune.search import resources
+from medtune.search.machines import Machine
 from medtune.search.resources import ResourceError, Share, plan_shares
 
 
@@ -35,12 +38,13 @@ SHARES = {
 @pytest.mark.parametrize("name", SHARES)
 def test_shares(name: str) -> None:
     wanted, cpus, gpus, size, share = SHARES[name]
-    assert plan_shares(Resources.model_validate(wanted), cpus, gpus, size) == share
+    found = plan_shares(Resources.model_validate(wanted), [Machine("a", "a", cpus, gpus)], size)
+    assert replace(found, at_most=None) == share
 
 
 def test_a_mac_has_one_gpu_that_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "has_mps", lambda: True)
-    assert plan_shares(Resources(), 8, 0, 28) == Share("mps", 1, 0.0, 1)
+    assert plan_shares(Resources(), [Machine("a", "a", 8)], 28) == Share("mps", 1, 0.0, 1, at_most=1)
 
 
 @pytest.mark.parametrize(
@@ -53,5 +57,40 @@ def test_a_mac_has_one_gpu_that_is_not_shared(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_where_not_one_trial_can_run_it_says_what_to_set(wanted: dict, cpus: int, gpus: int, message: str) -> None:
     with pytest.raises(ResourceError) as caught:
-        plan_shares(Resources.model_validate(wanted), cpus, gpus, 28)
+        plan_shares(Resources.model_validate(wanted), [Machine("a", "a", cpus, gpus)], 28)
     assert str(caught.value) == message
+
+
+# machines as (CPUs, GPUs, kind), what is wanted, trials that were measured to fit on a GPU: places, and GPU by kind
+CLUSTERS = {
+    "each machine for itself": ([(3, 0, ""), (3, 0, "")], {"cpus_per_trial": 2}, {}, {"": 2}, {}),
+    "one without GPUs gets none of a sweep on GPUs": ([(8, 0, ""), (8, 1, "T4")], {}, {"T4": 2}, {"": 2}, {}),
+    "two kinds": (
+        [(8, 1, "T4"), (16, 2, "H100")], {}, {"T4": 2, "H100": 8}, {"T4": 2, "H100": 16}, {"T4": 1 / 2, "H100": 1 / 8}
+    ),
+    "two kinds with room for as many": ([(8, 1, "T4"), (8, 1, "L4")], {}, {"T4": 3, "L4": 3}, {"": 6}, {}),
+    "a fraction by hand holds on all": ([(8, 1, "T4"), (8, 2, "H100")], {"gpus_per_trial": 1}, {}, {"": 3}, {}),
+    "cores limit what memory allows": ([(4, 1, "H100")], {}, {"H100": 20}, {"": 4}, {}),
+    "what was not measured is guessed": (
+        [(8, 1, "T4"), (8, 1, "H100")], {}, {"H100": 8}, {"T4": 4, "H100": 8}, {"T4": 1 / 4, "H100": 1 / 8}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_places_of_a_cluster(name: str) -> None:
+    machines, wanted, packed, places, by_kind = CLUSTERS[name]
+    there = [Machine(str(index), f"m{index}", *has) for index, has in enumerate(machines)]
+    share = plan_shares(Resources.model_validate(wanted), there, 28, packed)
+    assert share.places(there) == places and share.by_kind == by_kind
+    assert share.concurrent == sum(places.values())
+    assert share.places([]) == {}
+
+
+def test_on_a_cluster_it_says_what_the_largest_machine_has() -> None:
+    there = [Machine("a", "a", 2), Machine("b", "b", 4)]
+    with pytest.raises(ResourceError) as caught:
+        plan_shares(Resources(cpus_per_trial=8), there, 28)
+    assert str(caught.value) == (
+        "resources.cpus_per_trial is 8, but no machine has more than 4 CPUs; set it to 4 or less"
+    )
