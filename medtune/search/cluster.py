@@ -34,7 +34,7 @@ FIRST_ANSWER = 120.0  # seconds for a machine's first answer: a process begins t
 _begin = functools.partial(services.ConsolePopen, process_group=0)
 services.ConsolePopen = _begin  # type: ignore[assignment,misc]
 # a machine that is lost would be told of on hundreds of lines; the watch has one for it
-ray._private.worker.print_to_stdstream = lambda *_: None
+ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 class ClusterError(Exception):

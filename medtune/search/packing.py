@@ -32,8 +32,8 @@ def pack(footprint: Footprint) -> int:
     """As many trials as there is memory for, and no more than keep the GPU busy: one more would only make all of them
     slower. At least one."""
     by_memory = footprint.free * (1 - RESERVE) / footprint.memory
-    by_time = 1 / footprint.busy if footprint.busy > 0 else math.inf
-    return max(1, math.floor(min(by_memory, math.ceil(by_time))))
+    by_time = math.ceil(1 / footprint.busy) if footprint.busy > 0 else math.inf
+    return max(1, math.floor(min(by_memory, by_time)))
 
 
 def measure_packing(config: SweepConfig, machines: Sequence[Machine], data: SearchData) -> dict[str, int]:
@@ -45,10 +45,9 @@ def measure_packing(config: SweepConfig, machines: Sequence[Machine], data: Sear
         try:
             found = with_a_gpu(kind, footprint, config, part)
             packed[kind] = pack(found)
-            told = f"{found.memory / 1e9:.1f} of {found.free / 1e9:.0f} GB and {100 * found.busy:.0f} % of its time"
-            print(
-                f"packing  a trial takes {told} of {kind or 'the GPU'}: up to {packed[kind]} at once", file=sys.stderr
-            )
+            takes = f"{found.memory / 1e9:.1f} of {found.free / 1e9:.0f} GB and {100 * found.busy:.0f} % of the time"
+            words = f"{takes} of {kind or 'the GPU'}: up to {packed[kind]} at once"
+            print(f"packing  a trial takes {words}", file=sys.stderr)
         except Exception as error:  # a measurement is no reason to fail
             why = (str(error).strip().splitlines() or [""])[-1][:200]
             print(f"packing  {kind or 'the GPU'} was not measured ({type(error).__name__}: {why})", file=sys.stderr)

@@ -28,6 +28,7 @@ from medtune.search.usage import machine_hours
 
 PERIOD = 3.0  # seconds between looks
 SILENT = 4  # looks at a head that does not answer, after which it is taken for dead
+TOLD = 3  # faults of machines in one line
 PATIENCE = 30.0  # seconds for what machines that are known say of themselves
 SECONDS_AN_HOUR = 3600
 
@@ -56,6 +57,7 @@ class Watch(threading.Thread):
         self.where: dict[int, Where] = {}
         self.live: Iterable[int] = ()
         self.on_lost: Callable[[], None] = lambda: None
+        self._names: dict[str, str] = {}  # of all that could take trials and have not gone
         self._held: dict[str, Any] = {}  # what keeps trials from the machines that are refused
         self._observers = Observers() if joined else None
         self.software = software() if joined else {}
@@ -63,7 +65,8 @@ class Watch(threading.Thread):
         self._before = machine_hours(file)
         self._seconds = 0.0
         if faults := self._admit(machines):
-            raise ClusterError("; ".join(faults))
+            more = f"; and {len(faults) - TOLD} more machines" if len(faults) > TOLD else ""
+            raise ClusterError("; ".join(faults[:TOLD]) + more)
         if not self.machines:
             raise ClusterError(f"none of {len(machines)} machines of the cluster answers; `ray status` says why")
 
@@ -72,18 +75,19 @@ class Watch(threading.Thread):
     def _admit(self, found: Sequence[Machine]) -> list[str]:
         """Looks at machines, and asks new ones whether they can take trials of this sweep. The faults of those that
         cannot; one that does not answer is asked again another time."""
-        known = {machine.id for machine in self.machines} | self.refused.keys()
+        known = self._names.keys() | self.refused.keys()
         names = {machine.id: machine.name for machine in found if machine.id not in known}
         faults = {machine: f"{names[machine]} {fault}" for machine, fault in self._faults(found, names).items()}
         self.refused |= faults
         self.conditions = self._conditions([machine for machine in found if machine.id not in self.refused])
         self.machines = [machine for machine in found if machine.id in self.conditions]
+        self._names |= {machine.id: machine.name for machine in self.machines}
         return [*faults.values()]
 
     def _faults(self, found: Sequence[Machine], new: Collection[str]) -> dict[str, str]:
         if self._observers is None:
             return {}
-        machines = [machine for machine in found if machine.id in new]
+        machines = [machine for machine in found if machine.id in new and machine.cpus]  # others get no trial
         faults, right = {}, []
         answers = self._observers.ask(machines, make_software(), [*self.software])
         for machine in machines:
@@ -132,14 +136,14 @@ class Watch(threading.Thread):
 
     def _look(self) -> None:
         found = cluster.machines() if self.joined else self.machines
-        before = {machine.id: machine.name for machine in self.machines}
+        before = dict(self._names)
         for fault in self._admit(found):
             _say(f"refused  {fault}")
         for machine in self.machines:
             if machine.id not in before:
                 _say(f"joined   {machine.name}: {machine.cpus} CPUs{f', {machine.gpus} GPUs' if machine.gpus else ''}")
         for gone in before.keys() - {machine.id for machine in found}:
-            _say(f"gone     {before[gone]}: what ran there goes on elsewhere from its last checkpoint")
+            _say(f"gone     {self._names.pop(gone)}: what ran there goes on elsewhere from its last checkpoint")
         for machine in found:
             if machine.id in self.refused and machine.id not in self._held and machine.cpus:
                 self._held[machine.id] = cluster.fill(machine)

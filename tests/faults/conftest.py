@@ -30,11 +30,15 @@ class Shell:
         self.cwd = cwd
         self.left: list[psutil.Process] = []
 
-    def start(self, *arguments: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: Any, alone: bool = False) -> subprocess.Popen[str]:
+        """alone: in a group of processes of its own, as a shell has it."""
         command = [sys.executable, "-m", "medtune", *map(str, arguments)]
         with (self.cwd / "out").open("w") as out, (self.cwd / "err").open("w") as err:
             environment = {name: value for name, value in os.environ.items() if name != "UV"}
-            return subprocess.Popen(command, cwd=self.cwd, env=environment, stdout=out, stderr=err, text=True)
+            streams = {"stdout": out, "stderr": err}
+            return subprocess.Popen(
+                command, cwd=self.cwd, env=environment, text=True, start_new_session=alone, **streams
+            )
 
     def wait_for(self, what: Callable[[], Any], process: subprocess.Popen[str], seconds: float = PATIENCE) -> None:
         """Until something is so; fails when the process ends before."""

@@ -1,5 +1,6 @@
 """Ctrl-C, and SIGTERM as a scheduler sends it: at any moment the sweep can be gone on with, and says how."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -25,17 +26,31 @@ def runs_of(folder: SweepFolder) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("send", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    ("send", "group"),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+    ids=["ctrl-c", "sigterm", "sigterm-for-all"],
+)
 @pytest.mark.parametrize("when", ["at-the-start", "in-training"])
 def test_a_signal(
-    shell: Any, tiny: Any, tmp_path: Path, record_property: Callable[[str, Any], None], send: int, when: str
+    shell: Any,
+    tiny: Any,
+    tmp_path: Path,
+    record_property: Callable[[str, Any], None],
+    send: int,
+    group: bool,
+    when: str,
 ) -> None:
+    """group: some schedulers signal every process of a job, Ray's too."""
     folder = tmp_path / "runs" / "tiny"
-    process = shell.start("sweep", tiny.file, *LONG)
+    process = shell.start("sweep", tiny.file, *LONG, alone=group)
     shell.wait_for(lambda: (folder / "tracking" / "spool.jsonl").exists(), process)
     if when == "in-training":
         shell.wait_for(lambda: list(folder.glob("trials/*/epochs.jsonl")), process)
-    process.send_signal(send)
+    if group:
+        os.killpg(process.pid, send)
+    else:
+        process.send_signal(send)
     started = time.monotonic()
     code, out, err = shell.finish(process)
     seconds = time.monotonic() - started
