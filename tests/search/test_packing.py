@@ -39,10 +39,8 @@ def test_each_kind_is_measured_once_and_what_fails_is_said(
         return Footprint(2 * GB, 0.2, 80 * GB)
 
     monkeypatch.setattr(cluster, "with_a_gpu", with_a_gpu)
-    machines = [
-        Machine(*of)
-        for of in (("a", "a", 8), ("b", "b", 8, 1, "T4"), ("c", "c", 8, 2, "H100"), ("d", "d", 8, 2, "H100"))
-    ]
+    h100s = [Machine(name, name, 8, 2, "H100") for name in "cd"]
+    machines = [Machine("a", "a", 8), Machine("b", "b", 8, 1, "T4"), *h100s]
     config = tiny.config()
     assert measure_packing(config, machines, tiny.data(config)) == {"H100": 5}
     assert sorted(asked) == ["H100", "T4"]
