@@ -2,6 +2,7 @@
 
 import _thread
 import json
+import logging
 import os
 import signal
 import sys
@@ -250,6 +251,8 @@ class _Manager(RayActorManager):
 
 
 tune_controller.RayActorManager = _Manager  # type: ignore[attr-defined]
+# a worker's death is no error of the sweep, and told by us where it is one of the trial
+logging.getLogger(tune_controller.__name__).setLevel(logging.CRITICAL)
 
 
 def _config(job: Job, kind: str) -> dict[str, Any]:
