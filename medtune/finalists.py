@@ -17,8 +17,9 @@ from medtune.search.folder import SweepFolder
 from medtune.search.jobs import Batch
 from medtune.search.launch import Launch, on_ray
 from medtune.search.ledger import Ledger
+from medtune.search.loading import load_search_data
 from medtune.search.resources import Share
-from medtune.search.sweep import JobMaker, check_data, load_search_data
+from medtune.search.sweep import JobMaker, check_data
 from medtune.search.worker import Job
 from medtune.training.seeds import FINALISTS, trial_seed
 

@@ -16,8 +16,8 @@ from medtune.models.published import fetch_weights
 from medtune.provenance import processor, versions
 from medtune.search.entries import best_epoch_of
 from medtune.search.failures import reason_of
+from medtune.search.loading import search_data
 from medtune.search.record import Record, RecordError
-from medtune.search.sweep import search_data
 from medtune.search.worker import Job, SearchData, begin
 from medtune.training.device import detect_device
 from medtune.training.predictions import logits_of_epoch

@@ -22,8 +22,9 @@ from medtune.retraining.result import retrained_models
 from medtune.search.entries import Entry, best_entry, ranked
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
+from medtune.search.loading import load_search_data
 from medtune.search.run import DEFAULT_TRIAL
-from medtune.search.sweep import check_data, load_search_data
+from medtune.search.sweep import check_data
 from medtune.task import Task
 from medtune.trained.model import TrainedModel
 from medtune.training.device import autocast, detect_device

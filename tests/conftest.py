@@ -28,10 +28,11 @@ from medtune.search.events import Watcher
 from medtune.search.folder import SweepFolder
 from medtune.search.launch import in_this_process
 from medtune.search.ledger import Ledger
+from medtune.search.loading import load_search_data
 from medtune.search.pruning import Pruner, build_pruner
 from medtune.search.resources import Share
 from medtune.search.run import SweepRun
-from medtune.search.sweep import JobMaker, load_search_data, longest
+from medtune.search.sweep import JobMaker, longest
 from medtune.search.worker import Job, Message, SearchData, run_job
 from medtune.select import one_trial
 from medtune.task import Task

@@ -31,10 +31,10 @@ from medtune.retraining.plan import plan_retrain
 from medtune.retraining.train import retrain
 from medtune.search.folder import SweepFolder
 from medtune.search.launch import in_this_process
+from medtune.search.loading import load_search_data
 from medtune.search.plan import wanted_trials
 from medtune.search.record import record_in_folder
 from medtune.search.summary import Summary
-from medtune.search.sweep import load_search_data
 from medtune.search.worker import Job, _on_device, _training
 from medtune.select import select, winner
 from medtune.unseal import unseal

@@ -17,9 +17,10 @@ from medtune.retraining.result import Trained, write_model
 from medtune.search.folder import SweepFolder
 from medtune.search.jobs import Batch
 from medtune.search.launch import Launch, in_this_process, on_ray
+from medtune.search.loading import search_data
 from medtune.search.machines import address_of
 from medtune.search.resources import Share
-from medtune.search.sweep import JobMaker, search_data
+from medtune.search.sweep import JobMaker
 from medtune.search.worker import Job, SearchData
 from medtune.trained.model import DESCRIPTION
 from medtune.training.seeds import RETRAINED, trial_seed

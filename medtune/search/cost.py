@@ -12,8 +12,8 @@ from medtune.config.space import Choice, Distribution, distributions, resolve
 from medtune.config.sweep import SweepConfig
 from medtune.config.trial import TrialConfig
 from medtune.data.catalogue import describe
+from medtune.search.loading import load_search_data
 from medtune.search.resources import Share
-from medtune.search.sweep import load_search_data
 
 TIMED_POINTS = 6  # besides the default
 TIMED_BATCHES = 3

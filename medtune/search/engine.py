@@ -221,12 +221,14 @@ class _Messages(_InDriver, FIFOScheduler):
         errors = Path(trial.error_file).read_text() if trial.error_file else ""  # one below the other
         last = errors.rpartition("Failure #")[2]
         no_memory = NO_MEMORY in last
-        if STRANGER in last:
-            trial.run_metadata.num_failures -= 1
+        if self.driver.watch is not None:
+            self.driver.watch.where.pop(number, None)
         if not trial.should_recover():
             why = "ran out of memory" if no_memory else "died"
             note = f"its worker {why} {DEATHS} times without finishing an epoch"
             self.driver.guarded(run.end, number, "failed", note)
+        elif STRANGER in last:
+            trial.run_metadata.num_failures -= 1  # no fault of the trial's
         elif no_memory:
             trial.set_config(_config(replace(Job(**json.loads(trial.config["job"])), halve=True), trial.config["kind"]))
 

@@ -73,6 +73,8 @@ def _share(config: SweepConfig, watch: "Watch", data: SearchData) -> Share:
 
         packed = measure_packing(config, watch.machines, data)
     share = plan_shares(config.resources, watch.machines, config.data.side, packed)
+    if not watch.joined:
+        return share
     precisions = {condition.precision for condition in watch.conditions.values()}
     return replace(share, precision="bfloat16" if precisions == {"bfloat16"} else "float32")
 

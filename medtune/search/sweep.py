@@ -8,19 +8,20 @@ from typing import Any, Literal
 
 from medtune.config.read import read_sweep
 from medtune.config.space import Choice, Range
-from medtune.config.sweep import Data, SweepConfig
+from medtune.config.sweep import SweepConfig
 from medtune.config.trial import METRICS
 from medtune.data.catalogue import describe
 from medtune.data.fetch import fetch
-from medtune.data.splits import Split, data_md5, load_search_splits, stratified_subset
+from medtune.data.splits import data_md5
 from medtune.search.changes import changes, refuse_fixed
 from medtune.search.earlier import ReadExperiment, no_server
 from medtune.search.events import Watcher
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.launch import on_ray
+from medtune.search.loading import load_search_data
 from medtune.search.prepare import prepare
 from medtune.search.resources import Share
-from medtune.search.worker import Job, SearchData
+from medtune.search.worker import Job
 from medtune.training.device import Precision, resolve_precision
 from medtune.training.seeds import trial_seed
 
@@ -100,21 +101,6 @@ def run_sweep(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watch
     """Runs what the ledger lacks. Whether the sweep is complete: not interrupted and within its budget."""
     run = on_ray(folder, config, partial(load_search_data, config), partial(_sweep_run, folder, config, watchers))
     return bool(run.finished)
-
-
-def load_search_data(config: SweepConfig) -> SearchData:
-    """Train, or the part of it that the sweep searches on, and validation."""
-    return search_data(config.data, config.seed)
-
-
-def search_data(data: Data, seed: int) -> SearchData:
-    """The same. seed: of the sweep, by which the part of train is drawn."""
-    train, val = load_search_splits(data)
-    if data.train_fraction < 1:
-        part = stratified_subset(train.labels, data.train_fraction, seed)
-        train = Split(train.images[part], train.labels[part])
-    key = f"{data_md5(data)} {data.side} {data.as_rgb} {data.train_fraction} {seed}"
-    return SearchData(key, train, val, data.as_rgb)
 
 
 def _sweep_run(folder: SweepFolder, config: SweepConfig, watchers: Sequence[Watcher], share: Share) -> Any:

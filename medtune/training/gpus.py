@@ -25,7 +25,7 @@ def gpus() -> tuple[Gpu, ...]:
         return ()
     try:
         return tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
-    except pynvml.NVMLError:  # as on parts of a GPU (MIG), which have no figures of use
+    except pynvml.NVMLError:
         return ()
     finally:
         pynvml.nvmlShutdown()
@@ -36,6 +36,9 @@ def _gpu(index: int) -> Gpu:
 
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    busy = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+    try:
+        busy = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+    except pynvml.NVMLError:  # parts of a GPU (MIG) have no such figure
+        busy = 0.0
     capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     return Gpu(pynvml.nvmlDeviceGetName(handle), memory.total, memory.used, busy, tuple(capability))

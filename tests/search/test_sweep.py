@@ -21,7 +21,8 @@ from medtune.models.build import build_model
 from medtune.retraining.plan import plan_retrain
 from medtune.search.changes import changes
 from medtune.search.folder import FORMAT, FolderError, SweepFolder
-from medtune.search.sweep import create_sweep, load_search_data, reopen_sweep
+from medtune.search.loading import load_search_data
+from medtune.search.sweep import create_sweep, reopen_sweep
 from medtune.search.worker import _on_device
 from medtune.selection.ensembles import Ensemble, Member
 from medtune.training.checkpoint import encode_weights
