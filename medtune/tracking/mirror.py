@@ -6,16 +6,13 @@ or after an answer that was lost: a run is found by its tags, and a point has th
 """
 
 import contextlib
-import json
 import math
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -26,21 +23,23 @@ from medtune.config.sweep import SweepConfig
 from medtune.config.write import without_password
 from medtune.data.catalogue import describe
 from medtune.data.splits import data_md5
-from medtune.figures.trial import draw_predictions
-from medtune.files import to_json, whole_file, write_whole
+from medtune.files import write_whole
 from medtune.search.folder import SweepFolder
 from medtune.tracking.registry import promote, register
-from medtune.tracking.server import database_file, default_artifacts, runs_in, tracking_uri
+from medtune.tracking.server import content, default_artifacts, made_once, runs_of, tracking_uri
 from medtune.tracking.spool import SWEEP, Line, read_from
+from medtune.tracking.staged import staged
+from medtune.tracking.state import NOT_REACHED, REFUSED, State
 
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # a run whose answer was lost would be made a second time, unseen
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a line for each run that ends
 
 import mlflow
-import numpy as np
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+
+from medtune.tracking.refusals import Refused, is_wrong, refusal
 
 POINTS_A_CALL = 1000  # MLflow takes no more in a log_batch
 LINES_A_ROUND = 2000
@@ -49,7 +48,6 @@ TRAINING = "custom_model_development"  # otherwise the UI opens as one for langu
 PAUSE = 0.5  # seconds between looks at the spool
 LONGEST_PAUSE = 30.0  # seconds between tries to reach a server
 PATIENCE = 20.0  # seconds that a server which is away is waited for when the sweep has ended
-NOT_REACHED = 3  # the exit code
 NICENESS = 19  # training goes first: Ray gives its workers 15
 
 
@@ -90,7 +88,7 @@ class Mirror:
     def _connect(self) -> None:
         if self.client is not None:
             return
-        with _first_time(self.uri):
+        with made_once(self.uri):
             client = mlflow.MlflowClient(self.uri)
             self.experiment = _experiment(client, self.config.tracking.experiment, self._artifacts())
         self.runs = self._find_runs(client)
@@ -118,16 +116,32 @@ class Mirror:
         return default_artifacts(self.config.tracking, self.folder.path)
 
     def _take(self, lines: list[Line]) -> None:
-        """Points, in as few calls as MLflow lets us."""
+        """Points, in as few calls as MLflow lets us. One that it refuses takes the others of its call with it: in ever
+        smaller halves, all others are carried over."""
         by_run: dict[str, list[Metric]] = {}
         for line in lines:
             by_run.setdefault(line.event["run"], []).extend(_points(line.event))
-        for run, points in by_run.items():
-            if not self._there(run):
-                continue
-            for start in range(0, len(points), POINTS_A_CALL):
-                self._client.log_batch(self.runs[run], metrics=points[start : start + POINTS_A_CALL])
+        try:
+            for run in [run for run in by_run if self._there(run)]:
+                self._log_points(run, by_run[run])
+        except Exception as error:
+            if not is_wrong(error):
+                raise
+            if len(lines) > 1:
+                self._take(lines[: len(lines) // 2])
+                self._take(lines[len(lines) // 2 :])
+                return
+            self._leave_out(lines[0], error)
         self.state.save(lines[-1].end)
+
+    def _log_points(self, run: str, points: list[Metric]) -> None:
+        for start in range(0, len(points), POINTS_A_CALL):
+            self._client.log_batch(self.runs[run], metrics=points[start : start + POINTS_A_CALL])
+
+    def _leave_out(self, line: Line, error: Exception) -> None:
+        """What a server refuses now and always must not hold up all that comes after it."""
+        first_line = (str(error).splitlines() or [""])[0]
+        _say(f"{self.uri} refuses {line.event['do']} of {line.event['run']}: left out: {first_line}")
 
     def _there(self, run: str) -> bool:
         """Whether the server has a run. One that was begun on another server, or deleted there, is left out with a
@@ -138,8 +152,13 @@ class Mirror:
         return False
 
     def _do(self, line: Line) -> None:
-        if line.event["do"] == "start" or self._there(line.event["run"]):
-            self._doers[line.event["do"]](line.event)
+        try:
+            if line.event["do"] == "start" or self._there(line.event["run"]):
+                self._doers[line.event["do"]](line.event)
+        except Exception as error:
+            if not is_wrong(error):
+                raise
+            self._leave_out(line, error)
         self.state.save(line.end)
 
     @property
@@ -172,11 +191,8 @@ class Mirror:
         return str(self._client.create_run(self.experiment, _milliseconds(event["at"]), tags, name).info.run_id)
 
     def _log_files(self, event: dict[str, Any]) -> None:
-        with tempfile.TemporaryDirectory(prefix="medtune-") as staging:
-            self._stage(self.folder.path / event["folder"], event["files"], Path(staging))
-            if "epoch" in event:
-                self._draw(Path(staging), event["epoch"])
-            self._client.log_artifacts(self.runs[event["run"]], staging, event["into"] or None)
+        with staged(self.folder.path, event, self.config.data) as staging:
+            self._client.log_artifacts(self.runs[event["run"]], str(staging), event["into"] or None)
 
     def _tag(self, event: dict[str, Any]) -> None:
         tags = [RunTag(f"medtune.{name}", str(value)) for name, value in event["tags"].items()]
@@ -193,25 +209,6 @@ class Mirror:
     def _promote(self, event: dict[str, Any]) -> None:
         promote(self._client, self.folder, event)
 
-    def _stage(self, folder: Path, files: Iterable[str], staging: Path) -> None:
-        """Puts together what becomes the artifacts of a run."""
-        for name in files:
-            if (folder / name).exists():
-                shutil.copyfile(folder / name, staging / Path(name).name)
-        if (staging / "sweep.yaml").exists():
-            text = (staging / "sweep.yaml").read_text()
-            (staging / "sweep.yaml").write_text(without_password(text))
-
-    def _draw(self, staging: Path, epoch: int) -> None:
-        info, path = describe(self.config.data), staging / "validation.npz"
-        if not path.exists():
-            return
-        try:
-            with np.load(path, allow_pickle=False) as predictions:
-                draw_predictions(predictions, epoch, info.task, info.classes, staging)
-        except Exception as error:  # a trial without its pictures is better than a mirror that stands still
-            _say(f"no pictures of {path.name} at epoch {epoch}: {error}")
-
     def _dataset(self) -> DatasetInput:
         data = self.config.data
         dataset = Dataset(data.title, data_md5(data)[:36], "medtune", describe(data).title)
@@ -221,48 +218,6 @@ class Mirror:
     def _client(self) -> mlflow.MlflowClient:
         assert self.client is not None  # _connect comes first
         return self.client
-
-
-class State:
-    """How far the spool has been carried over, in bytes, and to which server: another one gets it from the beginning.
-
-    sure: whether the file is of this server. One of an earlier version has the offset alone: the server is to be asked.
-    """
-
-    def __init__(self, path: Path, server: dict[str, str]) -> None:
-        self.path, self.server = path, server
-        told = _read_state(path)
-        if isinstance(told, int):
-            told = {"offset": told}
-        self.sure = told == {**server, "offset": told.get("offset")}
-        self.offset = int(told["offset"]) if self.sure or told.keys() == {"offset"} else 0
-
-    def save(self, offset: int) -> None:
-        write_whole(self.path, to_json({**self.server, "offset": offset}).encode())
-        self.offset = offset
-
-
-def _read_state(path: Path) -> Any:
-    """What the file holds; nothing where there is none, or none that can be read: then all is carried over again."""
-    with contextlib.suppress(OSError, ValueError):
-        told = json.loads(path.read_text())
-        if isinstance(told, int | dict):
-            return told
-    return {}
-
-
-def runs_of(client: mlflow.MlflowClient, experiment: str, folder: SweepFolder) -> dict[str, list[Run]]:
-    """All runs of a sweep by our keys. Of several of one key, as a server makes whose answers are lost, the one with
-    the most in it comes first."""
-    found: dict[str, list[Run]] = {}
-    for run in runs_in(client, experiment, f"tags.`medtune.sweep_id` = '{folder.sweep_id}'"):
-        found.setdefault(run.data.tags["medtune.run"], []).append(run)
-    return {key: sorted(runs, key=content, reverse=True) for key, runs in found.items()}
-
-
-def content(run: Run) -> int:
-    """How much was written to a run after it was made."""
-    return len(run.data.params) + len(run.data.metrics) + len(run.inputs.dataset_inputs if run.inputs else ())
 
 
 def _points(event: dict[str, Any]) -> list[Metric]:
@@ -280,39 +235,28 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) -> str:
-    """The id of the experiment, made if it is not there: somebody else may make it at the same moment."""
+    """The id of the experiment, made if it is not there: somebody else may make it at the same moment. Raises Refused
+    where it has been deleted."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        with contextlib.suppress(MlflowException):
+        try:
             return str(client.create_experiment(name, artifacts, {"mlflow.experimentKind": TRAINING}))
-        found = client.get_experiment_by_name(name)
-    if found is None:
-        raise MlflowException(f"the experiment {name} can neither be found nor made")
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == LifecycleStage.DELETED:
+        raise Refused(
+            f"the experiment {name} is deleted on the server: restore it, or give tracking.experiment another"
+        )
     return str(found.experiment_id)
-
-
-@contextlib.contextmanager
-def _first_time(uri: str) -> Iterator[None]:
-    """A sqlite file is made whole or not at all, and once: a kill while MLflow makes its schema would leave one that
-    nothing opens, and so would two processes that make it at once."""
-    database = database_file(uri)
-    if database is None:
-        yield
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{database}.lock"):
-        if not database.exists():
-            with whole_file(database) as new:
-                new.unlink(missing_ok=True)  # of one that was killed
-                mlflow.MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
-        yield
 
 
 def drain(folder: SweepFolder, more_to_come: threading.Event | None = None, patience: float = PATIENCE) -> bool:
     """Carries over until nothing is left and nothing more comes. False when the server stayed away for too long.
 
     patience: seconds to wait for the server once nothing more is to come. Raises AtWork while another process does it,
-    unless more is to come: then that one is waited for.
+    unless more is to come: then that one is waited for; and Refused.
     """
     try:
         alone = FileLock(folder.tracking / "mirror.lock").acquire(timeout=-1 if more_to_come else 0)
@@ -323,7 +267,7 @@ def drain(folder: SweepFolder, more_to_come: threading.Event | None = None, pati
 
 
 def _drain(folder: SweepFolder, more_to_come: threading.Event | None, patience: float) -> bool:
-    mirror, doubtful, pause, give_up_at = None, False, PAUSE, math.inf
+    mirror, doubtful, pause, give_up_at, refused = None, False, PAUSE, math.inf, False
     while True:
         ended = more_to_come is None or not more_to_come.is_set()
         if ended:
@@ -334,10 +278,15 @@ def _drain(folder: SweepFolder, more_to_come: threading.Event | None, patience: 
             if ended and not busy:
                 mirror.settle()
                 return True
-            pause, give_up_at = PAUSE, math.inf
+            pause, give_up_at, refused = PAUSE, math.inf, False
+        except Refused:
+            raise
         except Exception as error:  # whatever a server or a full disk does: the spool keeps it, and it is tried again
             _say(f"{time.strftime('%F %T')} {type(error).__name__}: {error}")
-            mirror, doubtful, busy = None, True, False
+            told = refusal(error, without_password(mirror.uri)) if mirror else None
+            if told and refused:
+                raise told from error
+            mirror, doubtful, busy, refused = None, True, False, told is not None
             pause = min(2 * pause, LONGEST_PAUSE if not ended else 2.0)
             if time.monotonic() > give_up_at:
                 return False
@@ -365,11 +314,16 @@ def main(folder: str) -> int:
     more_to_come.set()
 
     def wait_for_the_driver() -> None:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 4096):  # a reader of Python's own would not let this process end before
+            pass
         more_to_come.clear()
 
     threading.Thread(target=wait_for_the_driver, daemon=True).start()
-    return 0 if drain(SweepFolder.open(Path(folder)), more_to_come) else NOT_REACHED
+    try:
+        return 0 if drain(SweepFolder.open(Path(folder)), more_to_come) else NOT_REACHED
+    except Refused as error:
+        _say(str(error))  # last, where the driver looks for it
+        return REFUSED
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from medtune.files import cut_torn_line, is_torn
 from medtune.search.entries import State
 from medtune.search.folder import SweepFolder
 from medtune.search.leftovers import Leftover, Unreadable, states_of
-from medtune.tracking.mirror import Mirror, content, drain, runs_of
-from medtune.tracking.server import database_file, experiment_id
+from medtune.tracking.mirror import Mirror, drain
+from medtune.tracking.refusals import Refused
+from medtune.tracking.server import content, database_file, experiment_id, runs_of
 from medtune.tracking.spool import STATUS, SWEEP, Spool, read_from
 
 import mlflow  # isort: skip  # the mirror says first how often a request is tried
@@ -62,7 +63,11 @@ def _at_work(folder: SweepFolder) -> bool:
 
 
 def _carry_over(folder: SweepFolder) -> None:
-    if not drain(folder):
+    try:
+        reached = drain(folder)
+    except Refused as error:
+        raise NotReached(str(error)) from None
+    if not reached:
         raise NotReached(f"the server was not reached; `medtune tracking sync {folder.path}` does it later")
 
 

@@ -24,7 +24,7 @@ from medtune.search.folder import SweepFolder
 CHAMPION = "champion"
 TOLD = "registry.json"  # in the tracking folder: what became of the model that was registered or tested last
 ADDRESS = re.compile(r"models:/+([^/@]+)(?:/(\d+)|@([\w-]+))")
-FOR_NOW = (408, 429)  # of the answers that say no, those that may be yes later
+FOR_NOW = (401, 408, 429)  # of the answers that say no, those that may be yes later
 NEVER = 501
 
 Tags = Mapping[str, str]

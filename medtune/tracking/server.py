@@ -1,14 +1,18 @@
 """Where the runs go: addresses, and the default database beside the sweep folders."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from medtune.config.sweep import Tracking
 from medtune.file_system import MOUNTS, network_file_system
-from medtune.search.folder import FolderError
+from medtune.files import whole_file
+from medtune.search.folder import FolderError, SweepFolder
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -64,6 +68,37 @@ def runs_in(client: Any, experiment: str, only: str = "") -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def runs_of(client: Any, experiment: str, folder: SweepFolder) -> dict[str, list[Any]]:
+    """All runs of a sweep by our keys. Of several of one key, as a server makes whose answers are lost, the one with
+    the most in it comes first."""
+    found: dict[str, list[Any]] = {}
+    for run in runs_in(client, experiment, f"tags.`medtune.sweep_id` = '{folder.sweep_id}'"):
+        found.setdefault(run.data.tags["medtune.run"], []).append(run)
+    return {key: sorted(runs, key=content, reverse=True) for key, runs in found.items()}
+
+
+def content(run: Any) -> int:
+    """How much was written to a run after it was made."""
+    return len(run.data.params) + len(run.data.metrics) + len(run.inputs.dataset_inputs if run.inputs else ())
+
+
+@contextlib.contextmanager
+def made_once(uri: str) -> Iterator[None]:
+    """A sqlite file is made whole or not at all, and once: a kill while MLflow makes its schema would leave one that
+    nothing opens, and so would two processes that make it at once."""
+    database = database_file(uri)
+    if database is None:
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock"):
+        if not database.exists():
+            with whole_file(database) as new:
+                new.unlink(missing_ok=True)  # of one that was killed
+                _client(f"sqlite:///{new}").search_experiments(max_results=1)
+        yield
 
 
 def _client(uri: str) -> Any:

@@ -11,9 +11,11 @@ from typing import Any
 from medtune.config.sweep import SweepConfig
 from medtune.config.write import without_password
 from medtune.provenance import git_commit
+from medtune.search.events import EpochEnded
 from medtune.search.folder import SweepFolder
 from medtune.tracking.server import tracking_uri
 from medtune.tracking.spool import Spool, TrialSpool
+from medtune.tracking.state import REFUSED
 
 SILENCE = 2.0  # seconds of waiting for the server that need no explanation
 STILL = 3.0  # seconds that a mirror may stand still when the driver is to end at once,
@@ -28,6 +30,7 @@ class Tracker:
         self.spool = Spool(folder.tracking / "spool.jsonl")
         self.reached = False
         self._trials: TrialSpool | None = None
+        self._told = False
 
     def __enter__(self) -> "Tracker":
         with (self.folder.tracking / "mirror.log").open("ab") as log:
@@ -48,6 +51,17 @@ class Tracker:
             self.reached = self._while_it_moves() if interrupted else self._to_its_end()
         except KeyboardInterrupt:  # the work is done: only the waiting ends
             self._stop()
+        self.look()
+
+    def look(self) -> None:
+        """Says once why the server refuses everything, where it does: the mirror has ended then, and the work goes
+        on without it."""
+        if self._told or self.process.poll() != REFUSED:
+            return
+        self._told = True
+        said = (self.folder.tracking / "mirror.log").read_text(errors="replace").splitlines()
+        later = f"`medtune tracking sync {self.folder.path}` carries everything over later"
+        print(f"tracking {said[-1] if said else self.uri}; {later}", file=sys.stderr, flush=True)
 
     def _to_its_end(self) -> bool:
         """Waits for the mirror. Whether the server has everything."""
@@ -86,7 +100,7 @@ class Tracker:
         self.process.wait()
 
     def watcher(self) -> TrialSpool:
-        self._trials = TrialSpool(self.spool, self.tags)
+        self._trials = _Looking(self)
         return self._trials
 
     @cached_property
@@ -104,3 +118,15 @@ class Tracker:
     def uri(self) -> str:
         """As it may be shown."""
         return without_password(tracking_uri(self.config.tracking, self.folder.path))
+
+
+class _Looking(TrialSpool):
+    """Looks at the mirror whenever an epoch has ended."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        super().__init__(tracker.spool, tracker.tags)
+        self.tracker = tracker
+
+    def epoch_ended(self, event: EpochEnded) -> None:
+        super().epoch_ended(event)
+        self.tracker.look()

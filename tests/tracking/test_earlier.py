@@ -10,7 +10,7 @@ from medtune.config.sweep import SweepConfig
 from medtune.search.earlier import sweep_in, with_warm_start
 from medtune.search.folder import SweepFolder
 from medtune.search.run import SweepRun
-from medtune.tracking import mirror
+from medtune.tracking import staged
 from medtune.tracking.earlier import _nested, _value, sweeps_of_experiment
 from medtune.tracking.mirror import drain
 from medtune.tracking.server import tracking_uri
@@ -33,7 +33,7 @@ def runs(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sweeps in one experiment, and one that was killed before its file was there."""
     runs = tmp_path_factory.mktemp("earlier") / "runs"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mirror, "draw_predictions", lambda *_: None)  # takes seconds
+        patch.setattr(staged, "draw_predictions", lambda *_: None)  # takes seconds
         for name, overrides in {"first": [OTHER], "second": [BY_LOSS, "sweep=second"]}.items():
             assert drain(_mirrored(tiny, runs / name, *overrides).folder)
         folder = tiny.create(runs / "third", "sweep=third")

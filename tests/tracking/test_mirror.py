@@ -21,6 +21,7 @@ from medtune.tracking import mirror, retrained
 from medtune.tracking.mirror import AtWork, Mirror, drain
 from medtune.tracking.server import tracking_uri
 from medtune.tracking.spool import Spool, TrialSpool
+from medtune.tracking.staged import stage
 from medtune.tracking.tracker import Tracker
 
 FAILING = "[{name: adam, lr: {log_uniform: [1.0e-4, 1.0e-2]}}, {name: sgd, lr: 1.0e+9, momentum: {uniform: [0, 0.9]}}]"
@@ -352,7 +353,7 @@ def test_a_password_does_not_go_into_the_artifacts(spooled: SweepFolder, tmp_pat
     uri = "postgresql://me:secret@db/mlflow"
     point_to(spooled, uri)
     (tmp_path / "staged").mkdir()
-    Mirror(spooled)._stage(spooled.path, ("sweep.yaml",), tmp_path / "staged")
+    stage(spooled.path, ("sweep.yaml",), tmp_path / "staged")
     text = (tmp_path / "staged" / "sweep.yaml").read_text()
     assert "secret" not in text and "postgresql://me:***@db/mlflow" in text
 

@@ -9,7 +9,7 @@ import pytest
 from medtune.replay import compare, replay
 from medtune.search.folder import SweepFolder
 from medtune.search.record import RecordError, record_in_folder
-from medtune.tracking import mirror
+from medtune.tracking import mirror, staged
 from medtune.tracking.runs import record_of_run
 from medtune.tracking.spool import Spool, TrialSpool
 
@@ -20,7 +20,7 @@ def tracked(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
     folder = tiny.create(tmp_path_factory.mktemp("tracked") / "runs" / "tiny", "search.trials=2")
     tiny.run_killed(folder, 4, TrialSpool(Spool(folder.tracking / "spool.jsonl"), {"sweep": "tiny"}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mirror, "draw_predictions", lambda *_: None)
+        patch.setattr(staged, "draw_predictions", lambda *_: None)
         assert mirror.drain(folder)
     return folder
 

@@ -50,6 +50,9 @@ class Mute:
     def wait(self, timeout: float | None = None) -> int:
         return 3
 
+    def poll(self) -> int:
+        return 3
+
 
 def test_a_server_that_was_not_reached_stops_nothing(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.subprocess, "Popen", Mute)
