@@ -9,6 +9,7 @@ from medtune.config.sweep import SweepConfig
 from medtune.search.folder import SweepFolder
 from medtune.search.jobs import Run, run_here
 from medtune.search.machines import Machine, address_of, mark
+from medtune.search.prepare import weight_files
 from medtune.search.resources import Share, plan_shares, share_of_this_machine
 from medtune.search.worker import SearchData
 
@@ -62,7 +63,8 @@ def _watch(folder: SweepFolder, config: SweepConfig, machines: list[Machine]) ->
     device = plan_shares(config.resources, machines, config.data.side).device
     storage = folder.storage(config.cluster.storage, "").rstrip("/")
     mark(storage)
-    return Watch(machines, address_of(config.cluster) is not None, device, storage, folder.machines)
+    joined = address_of(config.cluster) is not None
+    return Watch(machines, joined, device, storage, folder.machines, weight_files(config))
 
 
 def _share(config: SweepConfig, watch: "Watch", data: SearchData) -> Share:

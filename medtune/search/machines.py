@@ -2,8 +2,9 @@
 
 import os
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import fsspec
 import psutil
@@ -57,8 +58,12 @@ def precision_of(device: str) -> Precision:
     return resolve_precision("auto", device)
 
 
-def reach(storage: str) -> str:
-    """Why this machine cannot use the storage of a sweep, which is marked; empty where it can."""
+def reach(storage: str, weights: Sequence[str] = ()) -> str:
+    """Why this machine cannot use the storage of a sweep, which is marked, or the files of weights that its models
+    begin with; empty where it can."""
+    missing = [path for path in weights if not Path(path).is_file()]
+    if missing:
+        return f"does not see the model.weights {missing[0]}: put them on a path that all machines share"
     try:
         files, root = fsspec.core.url_to_fs(storage)
         files.invalidate_cache()

@@ -9,7 +9,7 @@ from medtune.config.sweep import SweepConfig
 from medtune.config.trial import ModelConfig
 from medtune.data.catalogue import describe
 from medtune.data.fetch import fetch
-from medtune.models.published import fetch_weights
+from medtune.models.published import WEIGHT_FILES, fetch_weights
 from medtune.search.earlier import ReadExperiment, no_server, with_warm_start
 from medtune.search.paths import from_anywhere
 
@@ -32,6 +32,13 @@ def prepare(config: SweepConfig, folder: Path, read_experiment: ReadExperiment =
         fetch_weights(model)
     _check_layers(config)
     return config
+
+
+def weight_files(config: SweepConfig) -> list[str]:
+    """The files of weights that models of a sweep begin with, but for those that are published: they are fetched where
+    they are needed."""
+    given = (model.weights for model in _pretrained(config.trial["model"]))
+    return sorted({path for path in given if path is not None and path.endswith(WEIGHT_FILES)})
 
 
 def _pretrained(space: Any) -> list[ModelConfig]:

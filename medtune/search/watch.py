@@ -44,13 +44,22 @@ class Where:
 class Watch(threading.Thread):
     """Looks at the machines from `start` to `stop`, and writes what it sees into a file.
 
-    joined: whether they are a cluster's, which come and go, and not this machine alone. `machines`: those that can take
-    trials. `where`: of trials, by their numbers, as their workers tell.
+    joined: whether they are a cluster's, which come and go, and not this machine alone. storage: where all of them
+    write. weights: files that all of them read. `machines`: those that can take trials. `where`: of trials, by their
+    numbers, as their workers tell.
     """
 
-    def __init__(self, machines: Sequence[Machine], joined: bool, device: str, storage: str, file: Path) -> None:
+    def __init__(
+        self,
+        machines: Sequence[Machine],
+        joined: bool,
+        device: str,
+        storage: str,
+        file: Path,
+        weights: Sequence[str] = (),
+    ) -> None:
         super().__init__(daemon=True)
-        self.joined, self.device, self.storage, self.file = joined, device, storage, file
+        self.joined, self.device, self.storage, self.file, self.weights = joined, device, storage, file, weights
         self.machines: list[Machine] = []
         self.conditions: dict[str, Condition] = {}
         self.refused: dict[str, str] = {}
@@ -98,7 +107,7 @@ class Watch(threading.Thread):
                 faults[machine.id] = f"{fault}: install the same on every machine (docs/cluster.md)"
             else:
                 right.append(machine)
-        reached = self._observers.ask(right, reach, self.storage)
+        reached = self._observers.ask(right, reach, self.storage, self.weights)
         return faults | {machine: fault for machine, fault in reached.items() if isinstance(fault, str) and fault}
 
     def _conditions(self, machines: Sequence[Machine]) -> dict[str, Condition]:

@@ -216,6 +216,11 @@ def test_a_storage_that_is_not_shared_is_said(tmp_path: Path) -> None:
     mark(str(tmp_path / "new"))
     assert reach(str(tmp_path / "new")) == ""
     assert [path.name for path in (tmp_path / "new").iterdir()] == [".medtune-storage"]
+    weights = tmp_path / "weights.safetensors"
+    said = f"does not see the model.weights {weights}: put them on a path that all machines share"
+    assert reach(str(tmp_path / "new"), [str(weights)]) == said
+    weights.touch()
+    assert reach(str(tmp_path / "new"), [str(weights)]) == ""
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cluster.storage: .*file/below: cannot be written from here; \w+Error"):
         mark(str(tmp_path / "file" / "below"))
