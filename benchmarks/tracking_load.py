@@ -1,7 +1,7 @@
 """What a tracking server with users takes: reports of epochs as they come, and an experiment of many runs.
 
-    uv run python benchmarks/tracking_load.py
-    uv run python benchmarks/tracking_load.py --trials 8 --seconds 20 --runs 200 --ways "2 workers"
+    PYTHONPATH=. uv run python benchmarks/tracking_load.py
+    PYTHONPATH=. uv run python benchmarks/tracking_load.py --trials 8 --seconds 20 --runs 200 --ways "2 workers"
 
 On a PostgreSQL of its own, which `mlflow_server/serve --local` starts, in each of the ways below:
 

@@ -260,13 +260,14 @@ def sync(folder: Folder) -> None:
     from medtune.config.write import without_password
     from medtune.search.folder import SweepFolder
     from medtune.tracking.mirror import AtWork, drain
+    from medtune.tracking.refusals import Refused
     from medtune.tracking.server import tracking_uri
 
     opened = SweepFolder.open(folder)
     uri = without_password(tracking_uri(opened.config().tracking, opened.path))
     try:
         reached = drain(opened)
-    except AtWork as error:
+    except (AtWork, Refused) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
     if not reached:

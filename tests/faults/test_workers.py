@@ -228,10 +228,10 @@ def test_what_is_said_of_a_memory_monitor_reaches_the_next_attempt(tiny: Any, tm
     folder = tiny.create(tmp_path / "tiny")
     run = tiny.open(folder)
     job = run.next_job()
-    messages = engine._Messages(engine._Driver(run))
+    messages = engine._Messages(engine._Driver(run, Share("cpu", 1, 0.0, 2)))
 
     class Trial:
-        config = engine._config(job)
+        config = engine._config(job, "")
         recovers = True
         error_file = tmp_path / "error.txt"
 

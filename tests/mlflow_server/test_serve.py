@@ -99,7 +99,7 @@ def test_a_sweep_with_four_trials_at_once_and_a_model(
     server: Any, make: Any, tiny: Any, ray_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = server.be("sweeps", monkeypatch)
-    sets = ["trial.epochs=30", "search.trials=4", "pruning={name: none}", f"tracking.uri={server.url}"]
+    sets = ["trial.epochs=12", "search.trials=4", "pruning={name: none}", f"tracking.uri={server.url}"]
     command = [sys.executable, "-c", FOUR_AT_ONCE, "sweep", str(tiny.file), "--folder", str(tmp_path / "four")]
     done = subprocess.run(
         [*command, *(word for one in sets for word in ("--set", one))],
