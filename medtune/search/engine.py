@@ -141,6 +141,8 @@ class _Driver:
     def lost(self) -> None:
         """Called in another thread. Ends the run where it is, and the process where it waits for Ray, which nothing can
         interrupt, and which would end it later without a word."""
+        if self.ended.is_set():
+            return  # nothing needs it any more
         self.error = ConnectionError("Ray, or the machine at the head of its cluster, does not answer any more")
         _thread.interrupt_main()
         if not self.ended.wait(UNWIND):

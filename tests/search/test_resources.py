@@ -1,7 +1,9 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from medtune.config.problems import ConfigError
 from medtune.config.sweep import Resources
 from medtune.search import resources
 from medtune.search.machines import Machine
@@ -85,6 +87,12 @@ def test_places_of_a_cluster(name: str) -> None:
     assert share.places(there) == places and share.by_kind == by_kind
     assert share.concurrent == sum(places.values())
     assert share.places([]) == {}
+
+
+def test_a_trial_has_a_part_of_one_gpu_or_whole_ones(tiny: Any) -> None:
+    assert tiny.config("resources.gpus_per_trial=2").resources.gpus_per_trial == 2
+    with pytest.raises(ConfigError, match="1.5 is more than one GPU and not a whole number of them; write 1"):
+        tiny.config("resources.gpus_per_trial=1.5")
 
 
 def test_on_a_cluster_it_says_what_the_largest_machine_has() -> None:
