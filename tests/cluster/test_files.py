@@ -129,7 +129,7 @@ def test_the_ray_job_has_the_fields_of_one(manifests: dict[str, Any]) -> None:
 def test_the_ray_job_goes_on_after_a_lost_cluster_with_its_token_in_a_secret(manifests: dict[str, Any]) -> None:
     spec = manifests["RayJob"]["spec"]
     assert spec["backoffLimit"] > 0
-    assert spec["entrypoint"].startswith("/opt/medtune/sweep.sh /etc/medtune/sweep.yaml /work/")
+    assert spec["entrypoint"].startswith("/opt/medtune/sweep.sh /etc/medtune/sweep.yaml /mnt/medtune/")
     assert spec["rayClusterSpec"]["rayVersion"] == ray.__version__
     assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token", "secretName": "medtune-ray"}
     claim = manifests["PersistentVolumeClaim"]["metadata"]["name"]
@@ -140,7 +140,7 @@ def test_the_ray_job_goes_on_after_a_lost_cluster_with_its_token_in_a_secret(man
 def test_the_sweep_of_the_ray_job_is_one(manifests: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(manifests["ConfigMap"]["data"]["sweep.yaml"])
     config = read_sweep(tmp_path / "sweep.yaml")
-    assert (config.cluster.address, config.cluster.storage) == ("auto", "/work/checkpoints")
+    assert (config.cluster.address, config.cluster.storage) == ("auto", "/mnt/medtune/checkpoints")
 
 
 # ---------------------------------------------------------------- scripts
