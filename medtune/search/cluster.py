@@ -73,16 +73,15 @@ def _hide_token() -> None:
 
 def _look_for(address: str) -> None:
     """Ray itself looks for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
     if address.startswith("ray://"):
         raise ClusterError(
             f"cluster.address: {address}: a client's connection loses the sweep with the connection; run medtune on a "
             "machine of the cluster with --set cluster.address=auto, or hand it in with `ray job submit`"
         )
-    if not port.isdigit():
+    if not address.rpartition(":")[2].isdigit():
         return  # auto
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+        _connect(address)
     except OSError as error:
         raise ClusterError(
             f"cluster.address: {address}: nothing answers there ({error}); `ray status` on the head says whether it "
@@ -92,12 +91,17 @@ def _look_for(address: str) -> None:
 
 def answers() -> bool:
     """Whether the head is there. What asks it something else would wait for a minute, and then end the process."""
-    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+        _connect(ray.get_runtime_context().gcs_address)
     except OSError:
         return False
     return True
+
+
+def _connect(address: str) -> None:
+    """Raises OSError where nothing answers at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
 
 
 def machines() -> list[Machine]:
