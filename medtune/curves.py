@@ -6,17 +6,19 @@ from typing import Any
 import numpy as np
 
 from medtune.config.sweep import SweepConfig
-from medtune.config.trial import METRICS, TrialConfig
+from medtune.config.trial import METRICS
 from medtune.data import SPLITS
-from medtune.data.batches import DeviceSplit, join, to_device
+from medtune.data.batches import DeviceSplit, DeviceSplits, to_device
 from medtune.data.catalogue import describe
 from medtune.evaluation.metrics import evaluate
 from medtune.figures.curves import CURVES, curves_figure
 from medtune.files import to_json
+from medtune.pretraining.probe import Probe
 from medtune.retraining.plan import MODEL, Plan, plan_of
 from medtune.retraining.result import retrained_models
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
+from medtune.search.worker import build_training
 from medtune.trained.model import read_description
 from medtune.training.device import detect_device, resolve_precision
 from medtune.training.loop import Training, predict_logits
@@ -63,21 +65,23 @@ def learning_curves(
 def _epochs(config: SweepConfig, plan: Plan, splits: Mapping[Any, DeviceSplit]) -> Iterator[dict[str, float]]:
     """The nine numbers of each epoch. Nothing that is measured draws a random number: the training is the model's."""
     alone = plan.train_on == "train"
-    fitted = splits["train"] if alone else join(splits["train"], splits["val"])
-    training = _training(config, plan.parts[0].config, fitted)
-    while training.epoch < training.config.epochs:
+    training = _training(config, plan, DeviceSplits(splits["train"], splits["val"]))
+    while training.epoch < training.epochs:
         training.run_epoch(splits["val"] if alone else None)  # a schedule may look at val
         yield {name: value for split in SPLITS for name, value in _measure(training, split, splits[split]).items()}
 
 
-def _training(config: SweepConfig, trial: TrialConfig, fitted: DeviceSplit) -> Training:
-    info, metric = describe(config.data), config.epoch_metric
-    precision = resolve_precision(trial.precision, fitted.images.device.type)
-    seed = trial_seed(config.seed, RETRAINED)
-    return Training(trial, info.task, len(info.classes), fitted, seed, precision, Objective(metric, METRICS[metric]))
+def _training(config: SweepConfig, plan: Plan, splits: DeviceSplits) -> Training | Probe:
+    info, metric, trial = describe(config.data), config.epoch_metric, plan.parts[0].config
+    precision = resolve_precision(trial.precision, splits.train.device.type)
+    seed, objective = trial_seed(config.seed, RETRAINED), Objective(metric, METRICS[metric])
+    classes = len(info.classes)
+    training = build_training(trial, info.task, classes, splits, seed, precision, objective, plan.train_on)
+    assert isinstance(training, Training | Probe)
+    return training
 
 
-def _measure(training: Training, name: str, split: DeviceSplit) -> dict[str, float]:
+def _measure(training: Training | Probe, name: str, split: DeviceSplit) -> dict[str, float]:
     """From the last epoch's record, where val is in it."""
     known = training.records[-1].values
     if f"{name}/auroc" not in known:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medtune.config.default import Point, swept_values, trial_config
+from medtune.config.default import Point, settings_at, swept_values
 from medtune.config.sweep import SweepConfig
 from medtune.config.trial import METRICS
 from medtune.data.catalogue import dataset_info
@@ -174,9 +174,7 @@ class Sweep:
     @cached_property
     def _swept_values(self) -> dict[int, dict[str, Any]]:
         space = self.config.trial
-        drawn = {
-            number: swept_values(space, point, trial_config(space, point)) for number, point in self.points.items()
-        }
+        drawn = {number: swept_values(space, point, settings_at(space, point)) for number, point in self.points.items()}
         return {number: {_column(name): value for name, value in values.items()} for number, values in drawn.items()}
 
     def _row(self, entry: Entry) -> dict[str, Any]:

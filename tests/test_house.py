@@ -17,15 +17,16 @@ from PIL import Image
 
 from medtune import unseal as unsealing
 from medtune.cli.verbs import app
+from medtune.config.kinds import settings_of
 from medtune.config.read import read_sweep
 from medtune.config.space import Choice, corners, distributions, resolve
 from medtune.config.sweep import Data, SweepConfig
-from medtune.config.trial import ModelConfig, TrialConfig
+from medtune.config.trial import EncoderConfig
 from medtune.data import DataError, Split, catalogue, splits
 from medtune.data.catalogue import describe
-from medtune.data.dataset import DatasetInfo
 from medtune.data.download import file_md5
 from medtune.finalists import run_finalists
+from medtune.models.build import build_encoder
 from medtune.replay import replay
 from medtune.retraining.plan import plan_retrain
 from medtune.retraining.train import retrain
@@ -35,8 +36,10 @@ from medtune.search.loading import load_search_data
 from medtune.search.plan import wanted_trials
 from medtune.search.record import record_in_folder
 from medtune.search.summary import Summary
-from medtune.search.worker import Job, _on_device, _training
+from medtune.search.worker import build_training
 from medtune.select import select, winner
+from medtune.training.checkpoint import encode_weights
+from medtune.training.progress import AUROC
 from medtune.unseal import unseal
 
 Offline = Callable[[SweepConfig], SweepConfig]
@@ -106,8 +109,8 @@ class TestTheSealedTest:
             assert where(path) not in rooms or not any(name.startswith(models) for name in names), path
 
     def test_and_no_worker_imports_the_unsealing(self) -> None:
-        sealed = "search training data evaluation models config selection retraining trained inspection".split()
-        for room in sealed:
+        sealed = "search training pretraining data evaluation models config selection retraining trained inspection"
+        for room in sealed.split():
             for path in (HOUSE / "medtune" / room).glob("*.py"):
                 assert not any(name.startswith("medtune.unseal") for name in imported(path)), path
         for name in ("select", "finalists", "replay"):
@@ -219,12 +222,17 @@ def test_every_file_of_the_readmes_tree_is_there() -> None:
         assert (parent / name).exists(), line
 
 
-SMALL = ["trial.epochs=1", "pruning={name: none}", "data.train_fraction=0.1"]
+def small(path: Path, fraction: float, *further: str) -> list[str]:
+    """What makes the sweep of a file small: overrides."""
+    text = path.read_text()
+    section = "pretrain" if "\npretrain:" in text else "trial"
+    part = [] if "labels:" in text else [f"data.train_fraction={fraction}"]
+    return [f"{section}.epochs=1", "pruning={name: none}", *part, *(one.format(section=section) for one in further)]
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_file_runs_small(path: Path, tiny: Any, tmp_path: Path, offline: Offline) -> None:
-    config = offline(read_sweep(path, ["search.trials=2", *SMALL]))
+    config = offline(read_sweep(path, small(path, 0.1, "search.trials=2")))
     folder = SweepFolder.create(tmp_path / "small", config)
     folder.unlock()
     tiny.run(tiny.open(folder))
@@ -236,27 +244,23 @@ def test_every_sweep_file_runs_small(path: Path, tiny: Any, tmp_path: Path, offl
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_option_of_every_sweep_file_trains(path: Path, offline: Offline) -> None:
-    config = offline(read_sweep(path, [*SMALL, "data.train_fraction=0.04", "trial.batch_size=8"]))
+    config = offline(read_sweep(path, small(path, 0.04, "{section}.batch_size=8")))
     whole, info = load_search_data(config), describe(config.data)
-    data = replace(whole, key=str(path), val=Split(whole.val.images[:16], whole.val.labels[:16]))
-    splits, seen = _on_device(data, "cpu"), set()
+    some = Split(whole.train.images[:48], whole.train.labels[:48]) if config.trial["labels"] else whole.train
+    data = replace(whole, key=str(path), train=some, val=Split(whole.val.images[:16], whole.val.labels[:16]))
+    splits, seen = data.on_device("cpu"), set()
     for pick in corners(config.trial):
-        trial = TrialConfig.model_validate(resolve(config.trial, pick))
+        trial = settings_of(resolve(config.trial, pick))
         known = repr(trial.model) in seen  # then it is another option's turn, and a small model does for it
         seen.add(repr(trial.model))
-        trial = trial.model_copy(update={"model": ModelConfig(name="smallcnn")}) if known else trial
-        training = _training(_job(trial, info), splits)
+        trial = trial.model_copy(update={"model": type(trial.model)(name="smallcnn")}) if known else trial
+        training = build_training(trial, info.task, len(info.classes), splits, 0, "float32", AUROC)
         assert training.run_epoch(splits.val).values["train/loss"] < 100, trial
 
 
 def test_every_recipe_of_the_readme_is_a_sweep_file_and_every_file_is_in_the_readme() -> None:
-    linked = set(re.findall(r"sweeps/([a-z-]+)\.yaml", (HOUSE / "README.md").read_text()))
+    linked = set(re.findall(r"sweeps/([a-z_-]+)\.yaml", (HOUSE / "README.md").read_text()))
     assert linked == {path.stem for path in SWEEPS}
-
-
-def _job(trial: TrialConfig, info: DatasetInfo) -> Job:
-    about = {"task": info.task, "classes": len(info.classes), "metric": "val/auroc", "direction": "max"}
-    return Job(0, trial.model_dump(mode="json"), 0, device="cpu", precision="float32", threads=1, storage="", **about)
 
 
 def test_the_widest_space_has_at_least_25_dimensions() -> None:
@@ -277,7 +281,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offline:
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path / "cache")
 
     def brought(config: SweepConfig) -> SweepConfig:
-        trial = {**config.trial, "model": _local_weights(config.trial["model"], tmp_path / "resnet18.pth")}
+        trial = {**config.trial, "model": _local_weights(config.trial["model"], tmp_path)}
         return config.model_copy(update={"trial": trial, "data": _local_data(config.data, tmp_path / "pictures")})
 
     return brought
@@ -309,8 +313,14 @@ def _local_weights(space: Any, path: Path) -> Any:
         return Choice(tuple(_local_weights(option, path) for option in space.options))
     if not isinstance(space, dict):
         return space
-    if space.get("weights") != "imagenet":
-        return space
-    if not path.exists():
-        torch.save(torchvision.models.resnet18().state_dict(), path)
-    return {**space, "weights": str(path)}
+    if space.get("weights") == "imagenet":
+        path = path / "resnet18.pth"
+        if not path.exists():
+            torch.save(torchvision.models.resnet18().state_dict(), path)
+        return {**space, "weights": str(path)}
+    if space.get("weights"):  # an encoder
+        path = path / "encoder.safetensors"
+        encoder = build_encoder(EncoderConfig(name=space["name"]), 1, 28, torch.Generator().manual_seed(0))
+        path.write_bytes(encode_weights(encoder))
+        return {**space, "weights": str(path)}
+    return space

@@ -175,9 +175,8 @@ def phantom(
     found = dataset_info(_data(name, size, None).dataset)
     if not found.made:
         raise DataError(f"{name}: this is no phantom; `medtune data fetch {name}` gets it")
-    task = found.task
-    write_npz(file, task, difficulty, size)
-    print(f"{file}: {name} at {size} px; the best reachable AUROC is {best_auroc(task, difficulty):.3f}")
+    write_npz(file, found.phantom, difficulty, size)
+    print(f"{file}: {name} at {size} px; the best reachable AUROC is {best_auroc(found.phantom, difficulty):.3f}")
 
 
 def _data(name: str, size: int, root: str | None) -> Data:

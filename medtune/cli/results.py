@@ -28,7 +28,7 @@ def select(
     from medtune.tracking.selected import select_tracked
 
     with going_on(opened.path, "select"):
-        found = select_tracked(opened, opened.config(), finalists, seeds, say)
+        found = select_tracked(opened, opened.config_of_trials(), finalists, seeds, say)
     lines = [*selection_lines(found), f"next     {command('retrain', opened.path)}"]
     if option := ensemble_option(found):
         lines.append(f"or       {command('retrain', opened.path)} {option}")
@@ -65,7 +65,7 @@ def retrain(
         raise typer.BadParameter(f"--train-on {train_on}: write train, or train+val")
     opened = SweepFolder.open(folder)
     opened.lock()
-    config = opened.config()
+    config = opened.config_of_trials()
     if test_curves:
         return _test_curves(opened, config, again, json)
     from medtune.cli.text import command, going_on, say, show
@@ -116,7 +116,7 @@ def test(
     from medtune.tracking.registry import in_words
     from medtune.tracking.retrained import test_tracked
 
-    result = test_tracked(opened, opened.config(), again, promote)
+    result = test_tracked(opened, opened.config_of_trials(), again, promote)
     show([*test_lines(result), in_words(result["registry"])], result, json)
 
 
@@ -138,20 +138,36 @@ def evaluate(
     opened.lock()
     from medtune.tracking.evaluated import evaluate_tracked
 
-    found = evaluate_tracked(opened, opened.config(), trial, against, test, again, say)
+    found = evaluate_tracked(opened, opened.config_of_trials(), trial, against, test, again, say)
     show(evaluation_lines(found), found, json)
 
 
-def report(folder: Folder, json: Json = False) -> None:
+def report(
+    folder: Folder,
+    label_efficiency: Annotated[
+        bool, typer.Option("--label-efficiency", help="of a sweep over data.labels: what few labels are worth")
+    ] = False,
+    test: Annotated[bool, typer.Option("--test", help="of that, on the test, which is opened for it")] = False,
+    again: Again = False,
+    json: Json = False,
+) -> None:
     """Write what a reader gets: report.html, which needs nothing beside itself, and report.md."""
     from medtune.cli.text import say, show
     from medtune.search.folder import SweepFolder
 
+    if (test or again) and not (label_efficiency and (test or not again)):
+        raise typer.BadParameter(
+            "--test is for --label-efficiency, and --again for --test: `medtune test` opens it else"
+        )
     opened = SweepFolder.open(folder)
     opened.lock()
-    from medtune.tracking.evaluated import report_tracked
+    from medtune.tracking.evaluated import label_efficiency_tracked, report_tracked
 
-    html, markdown = report_tracked(opened, opened.config(), say)
+    config = opened.config_of_trials()
+    if label_efficiency:
+        html, markdown = label_efficiency_tracked(opened, config, test, again)
+    else:
+        html, markdown = report_tracked(opened, config, say)
     show([f"report   {html}", f"report   {markdown}"], {"html": str(html), "markdown": str(markdown)}, json)
 
 

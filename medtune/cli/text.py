@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from medtune.config.kinds import PRETRAIN, section_of
 from medtune.config.problems import listed
 from medtune.config.trial import METRICS
 from medtune.evaluation.intervals import Interval
+from medtune.models.pretrained import FOLDER, encoder_in
 from medtune.report.words import believed, interval, number
 
 if TYPE_CHECKING:
@@ -55,15 +57,26 @@ def command(verb: str, path: Path) -> str:
     return f"{'uv run ' if 'UV' in os.environ else ''}medtune {verb} {shown}"
 
 
+def next_line(summary: "Summary") -> str:
+    """What to do with a sweep that has ended."""
+    path = summary.folder.path
+    if section_of(summary.config.trial) != PRETRAIN:
+        return f"next     {command('select', path)}"
+    if encoder_in(path) is None:
+        return "encoder  none: the weights of the best trial were not kept; write keep: {weights: 1} or more"
+    return f"encoder  {path / FOLDER}; begin with it by trial.model.weights: {path}"
+
+
 def summary_lines(summary: "Summary") -> list[str]:
     """What came of a sweep."""
+    probed = "k-NN probe, " if section_of(summary.config.trial) == PRETRAIN else ""
     counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items() if count)
     lines = [f"{summary.config.sweep}: {sum(summary.counts.values())} trials ({counts})"]
     for label, entry in (("best", summary.best), ("default", summary.default)):
         numbers, interval = summary.numbers(entry), summary.auroc(entry)
         if numbers:
             lines.append(
-                f"{label:<8} trial {numbers['trial']}, epoch {numbers['epoch']}: {_metrics(numbers, interval)}"
+                f"{label:<8} trial {numbers['trial']}, epoch {numbers['epoch']}: {probed}{_metrics(numbers, interval)}"
             )
         if label == "best" and (broken := summary.broken(entry)):
             lines.append(f"         breaks a constraint, as all do so far: {', '.join(broken)}")

@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,20 +27,34 @@ tracking_app = typer.Typer(no_args_is_help=True, help="The tracking server.")
 app.add_typer(tracking_app, name="tracking")
 
 
+FolderToMake = Annotated[Path | None, typer.Option(help="where the sweep goes; runs/NAME unless given")]
+
+
 @app.command()
-def sweep(
-    file: File,
-    set_: Sets = None,
-    folder: Annotated[Path | None, typer.Option(help="where the sweep goes; runs/NAME unless given")] = None,
-    json: Json = False,
-) -> None:
+def sweep(file: File, set_: Sets = None, folder: FolderToMake = None, json: Json = False) -> None:
     """Run a sweep."""
+    _begin("sweep", file, set_, folder, json)
+
+
+@app.command()
+def pretrain(file: File, set_: Sets = None, folder: FolderToMake = None, json: Json = False) -> None:
+    """Run a sweep of pretrainings, whose best encoder others begin with: trial.model.weights: FOLDER."""
+    _begin("pretrain", file, set_, folder, json)
+
+
+def _begin(verb: str, file: Path, set_: list[str] | None, folder: Path | None, json: bool) -> None:
     from medtune.config.read import read_sweep
 
     config = read_sweep(file, set_ or [])
+    from medtune.config.kinds import verb_of
+    from medtune.config.problems import ConfigError
     from medtune.search.folder import HoldsASweep, SweepFolder
-    from medtune.tracking.server import refuse_network_file_system
+    from medtune.tracking.server import refuse_network_file_system, tracking_uri
 
+    if verb_of(config.trial) != verb:
+        raise ConfigError(
+            [f"{file}: this is a file for `medtune {verb_of(config.trial)}`; say that in the place of {verb}"]
+        )
     where = folder or Path("runs") / config.sweep
     refuse_network_file_system(config.tracking, where)
     try:
@@ -50,8 +65,10 @@ def sweep(
         raise there_already(where, file, config) from None
     from medtune.search.sweep import create_sweep
     from medtune.tracking.earlier import sweeps_of_experiment
+    from medtune.tracking.registry import fetch_model
 
-    _run(*create_sweep(config, claimed, sweeps_of_experiment), json)
+    server = tracking_uri(config.tracking, claimed.path)
+    _run(*create_sweep(config, claimed, sweeps_of_experiment, partial(fetch_model, uri=server)), json)
 
 
 @app.command()
@@ -77,7 +94,7 @@ def resume(
 
 def _run(folder: Any, config: Any, json: bool) -> None:
     """Runs what the folder lacks, and says what came of it."""
-    from medtune.cli.text import command, print_json, summary_lines
+    from medtune.cli.text import command, next_line, print_json, summary_lines
     from medtune.search.failures import NoRoom
 
     started = time.monotonic()
@@ -93,7 +110,7 @@ def _run(folder: Any, config: Any, json: bool) -> None:
         *summary_lines(summary),
         f"folder   {folder.path}, {seconds:.0f} s",
         f"browse   {command('ui', folder.path)}",
-        f"next     {command('select', folder.path)}" if finished else f"go on    {command('resume', folder.path)}",
+        next_line(summary) if finished else f"go on    {command('resume', folder.path)}",
     ]
     if not tracker.reached:
         text.append(f"tracking {tracker.uri} was not reached; later: {command('tracking sync', folder.path)}")
@@ -120,7 +137,9 @@ def _run_tracked(folder: Any, config: Any) -> tuple[Any, bool]:
     with Tracker(folder, config) as tracker, watch(config.search.metric, config.direction) as progress:
         trials = tracker.watcher()
         try:
-            return tracker, run_sweep(folder, config, [trials, *_event_files(folder, config), progress])
+            finished = run_sweep(folder, config, [trials, *_event_files(folder, config), progress])
+            _keep_encoder(tracker, folder, config, finished)
+            return tracker, finished
         except KeyboardInterrupt:
             trials.closed(interrupted=True)
             raise
@@ -128,6 +147,21 @@ def _run_tracked(folder: Any, config: Any) -> tuple[Any, bool]:
             if kind_of(error) != "storage":
                 raise
             raise NoRoom(f"stopped: {error}; nothing is lost, go on when that is put right") from error
+
+
+def _keep_encoder(tracker: Any, folder: Any, config: Any, finished: bool) -> None:
+    """Of a pretraining: that of the best trial so far; it is registered once there will be no better one."""
+    from medtune.config.kinds import PRETRAIN, section_of
+
+    if section_of(config.trial) != PRETRAIN:
+        return
+    from medtune.encoders import keep_encoder
+
+    path = keep_encoder(folder, config)
+    if path is not None and finished:
+        from medtune.tracking.encoders import track_encoder
+
+        track_encoder(tracker, folder, path)
 
 
 def _event_files(folder: Any, config: Any) -> list[Any]:

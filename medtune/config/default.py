@@ -11,6 +11,7 @@ from typing import Any
 
 from medtune.config.fields import default_of, part_named
 from medtune.config.fill import plain
+from medtune.config.kinds import Settings, kind_of, settings_of
 from medtune.config.problems import key_shown, listed, shown
 from medtune.config.space import Choice, Distribution, Range, resolve
 from medtune.config.trial import TrialConfig
@@ -40,17 +41,25 @@ def start_points(space: Mapping[str, Any], entries: Iterable[Mapping[str, Any]])
         if problem:
             raise ValueError(problem)
         point: Point = {}
-        _Placing(point).node(space, wanted, TrialConfig, TrialConfig(), "")
+        kind = kind_of(space)
+        _Placing(point).node(space, wanted, kind, kind(), "")
         points.append(point)
     return points
 
 
+def settings_at(space: Mapping[str, Any], point: Mapping[str, Any]) -> Settings:
+    """What a point of the space stands for. Raises KeyError for a path that the point lacks."""
+    return settings_of(resolve(space, lambda path, _: point[path]))
+
+
 def trial_config(space: Mapping[str, Any], point: Mapping[str, Any]) -> TrialConfig:
-    """The trial that a point of the space stands for. Raises KeyError for a path that the point lacks."""
-    return TrialConfig.model_validate(resolve(space, lambda path, _: point[path]))
+    """The same, of a space of trials."""
+    settings = settings_at(space, point)
+    assert isinstance(settings, TrialConfig)
+    return settings
 
 
-def swept_values(space: Mapping[str, Any], point: Mapping[str, Any], trial: TrialConfig) -> dict[str, Any]:
+def swept_values(space: Mapping[str, Any], point: Mapping[str, Any], trial: Settings) -> dict[str, Any]:
     """What the sweep varied in this trial, by dotted names without branches: `optimizer.name`, `optimizer.lr`.
 
     Of a choice of mappings these are the keys in which its options differ; a list is one text.

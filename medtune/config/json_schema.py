@@ -6,9 +6,9 @@ because that is what the YAML language server knows best; it ignores what stands
 
 from typing import Any
 
+from medtune.config.kinds import KINDS, LABELS, TRIAL
 from medtune.config.notation import STEPPED
 from medtune.config.sweep import SweepConfig
-from medtune.config.trial import TrialConfig
 
 Schema = dict[str, Any]
 
@@ -22,22 +22,33 @@ RANGES = {
 
 def sweep_schema() -> Schema:
     """The JSON Schema of the whole file, ready for `json.dumps`."""
-    file, trial = _tidy(SweepConfig.model_json_schema()), _tidy(TrialConfig.model_json_schema())
-    models = trial.pop("$defs") | {"TrialConfig": trial}
+    file = _tidy(SweepConfig.model_json_schema())
     _require_names(file, file["$defs"])
-    _require_names(trial, models)
-    trial["description"] = file["properties"]["trial"]["description"]
-    file["properties"]["trial"] = _ref("TrialConfig")
     swept: Schema = {}
-    for name, model in models.items():
-        properties = {key: _swept(f"{name}.{key}", field, models, swept) for key, field in _properties(model)}
-        swept[name] = model | {"properties": properties}
+    for section, kind in KINDS.items():
+        # a branch that must say its name in one section may go without it in the other
+        prefix = "" if section == TRIAL else f"{section}."
+        space = _tidy(kind.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}"))
+        models = {f"{prefix}{name}": model for name, model in space.pop("$defs").items()}
+        _require_names(space, models)
+        space["description"] = file["properties"][section]["description"]
+        del space["properties"][LABELS]
+        _add_swept(models | {f"{prefix}{kind.__name__}": space}, swept)
+        file["properties"][section] = _ref(f"{prefix}{kind.__name__}")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "medtune sweep",
         **file,
+        "not": {"required": list(KINDS)},
         "$defs": file["$defs"] | swept,
     }
+
+
+def _add_swept(models: Schema, swept: Schema) -> None:
+    """Adds the models in which every key may be a distribution, and the definitions that they need."""
+    for name, model in models.items():
+        properties = {key: _swept(f"{name}.{key}", field, models, swept) for key, field in _properties(model)}
+        swept[name] = model | {"properties": properties}
 
 
 def _tidy(node: Any) -> Any:

@@ -9,10 +9,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from medtune.config.fields import Model, annotation_at, names, part_named, parts, sections
+from medtune.config.kinds import KINDS as SPACES
+from medtune.config.kinds import PRETRAIN
 from medtune.config.problems import Place, did_you_mean, dotted, key_shown, listed, nearest, shown
 from medtune.config.space import KINDS
 from medtune.config.sweep import NAME, SweepConfig
-from medtune.config.trial import TIMM_NAME, TrialConfig
+from medtune.config.trial import TIMM_NAME
 
 TYPES = {
     "int_type": "a whole number",
@@ -256,7 +258,8 @@ def _at(tree: Any, steps: Iterable[str | int]) -> Any:
 def _home(key: str) -> str:
     """The sections of the file that have `key`."""
     having = [name or "the top level" for name, part in _sections() if key in part.model_fields]
-    return listed(dict.fromkeys(having), "or")
+    elsewhere = [name for name in having if name.partition(".")[0] != PRETRAIN]  # which has a trial's keys as well
+    return listed(dict.fromkeys(elsewhere or having), "or")
 
 
 def _everywhere() -> list[str]:
@@ -265,4 +268,4 @@ def _everywhere() -> list[str]:
 
 
 def _sections() -> list[tuple[str, Model]]:
-    return [*sections(SweepConfig, ""), *sections(TrialConfig, "trial")]
+    return [*sections(SweepConfig, ""), *(part for name, kind in SPACES.items() for part in sections(kind, name))]

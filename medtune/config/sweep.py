@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from medtune.config.trial import METRICS, Metric, Part, Positive
+from medtune.config.trial import METRICS, Labels, Metric, Part, Positive
 
 MEDMNIST = (
     "pathmnist chestmnist dermamnist octmnist pneumoniamnist retinamnist "
     "breastmnist bloodmnist tissuemnist organamnist organcmnist organsmnist"
 ).split()
-PHANTOMS = ["phantom-binary", "phantom-multiclass", "phantom-multilabel", "phantom-ordinal"]
+PHANTOMS = ["phantom-binary", "phantom-multiclass", "phantom-multilabel", "phantom-ordinal", "phantom-texture"]
 GREY = {
     *"chestmnist octmnist pneumoniamnist breastmnist tissuemnist organamnist organcmnist organsmnist".split(),
     *PHANTOMS,
@@ -42,6 +42,12 @@ class Data(Part):
     as_rgb: Annotated[bool, Field(description="greyscale repeated to three channels")] = False
     root: Annotated[str | None, Field(description="where the .npz files are; null: the medmnist cache")] = None
     train_fraction: Annotated[float, Field(gt=0, le=1, description="a stratified part of train while searching")] = 1.0
+    labels: Annotated[
+        Labels | None,
+        Field(
+            description="the part of train whose labels are known; in the place of train_fraction, and it may be swept"
+        ),
+    ] = None
     difficulty: Annotated[float, Field(gt=0, lt=1, description="of a phantom; 0.5 has a best AUROC of about .95")] = 0.5
 
     @field_validator("size")
@@ -207,6 +213,10 @@ class SweepConfig(Part):
     trial: Annotated[
         dict[str, Any], Field(description="one training run; every leaf or subtree may be a distribution")
     ] = Field(default_factory=dict)
+    pretrain: Annotated[
+        dict[str, Any] | None,
+        Field(description="in the place of trial: an encoder trained without labels, by `medtune pretrain`"),
+    ] = None
     search: Search = Search()
     pruning: Pruning = Asha()
     resources: Resources = Resources()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from medtune.config.fill import leaves
+from medtune.config.kinds import LABELS
 from medtune.config.problems import Place, Problem, did_you_mean, dotted, nearest
 from medtune.config.space import Choice, Range
 from medtune.config.sweep import GREY
@@ -26,31 +27,45 @@ RULES: dict[tuple[str, str], Rule] = {
 }
 
 
-def unread(space: Mapping[str, Any], data: Any) -> Iterator[Problem]:
-    """A problem for each distribution of a filled-in trial that changes nothing in any trial. data: that section."""
+def unread(space: Mapping[str, Any], root: str, data: Any) -> Iterator[Problem]:
+    """A problem for each distribution of a filled-in space that changes nothing in any trial. root: the section that
+    the space is of. data: that section."""
     for (section, key), (other, read, why) in RULES.items():
-        for mapping, place in _mappings(space.get(section), ("trial", section)):
+        for mapping, place in _mappings(space.get(section), (root, section)):
             # beside a swept name `other` may be unknown: then some branch has it by its default
             if other in mapping and not any(read(value) for value in _values(mapping[other])):
                 yield from _swept(mapping, key, place, why)
     dataset = data.get("dataset") if isinstance(data, Mapping) and data.get("folder") is None else None
     if dataset in GREY:
-        for mapping, place in _mappings(space.get("augment"), ("trial", "augment")):
-            yield from _swept(mapping, "saturation", place, f"{dataset} has no colours")
+        for mapping, place in _mappings(space.get("augment"), (root, "augment")):
+            for key in ("saturation", "hue", "grey"):
+                yield from _swept(mapping, key, place, f"{dataset} has no colours")
 
 
-def weights(space: Mapping[str, Any]) -> Iterator[Problem]:
+def weights(space: Mapping[str, Any], root: str) -> Iterator[Problem]:
     """A problem where a model of a filled-in trial can meet weights that nobody has published."""
-    for mapping, place in _mappings(space.get("model"), ("trial", "model")):
+    for mapping, place in _mappings(space.get("model"), (root, "model")):
         wanted = [value for value in _values(mapping.get("weights")) if isinstance(value, str)]
         without = [name for name in _values(mapping.get("name")) if name in UNPUBLISHED]
         misspelt = [value for value in wanted if value != "imagenet" and nearest(value, ["imagenet"])]
         if misspelt:
-            what = f"trial.model.weights: there are none called {misspelt[0]}; {did_you_mean(misspelt[0], 'imagenet')}"
+            what = f"{root}.model.weights: there are none called {misspelt[0]}; {did_you_mean(misspelt[0], 'imagenet')}"
             yield Problem((*place, "weights"), what)
         if without and "imagenet" in wanted:
-            what = f"trial.model.weights: none are published of {without[0]}; write null, a file, or another model"
+            what = f"{root}.model.weights: none are published of {without[0]}; write null, a file, or another model"
             yield Problem((*place, "weights"), what)
+
+
+def labelled_twice(space: Mapping[str, Any], data: Any) -> Iterator[Problem]:
+    """A problem where a part of the labels meets another division of the cases."""
+    if space[LABELS] is None:
+        return
+    if isinstance(data, Mapping) and data.get("train_fraction") not in (None, 1):
+        what = "data.labels stands in the place of train_fraction; leave one of them out"
+        yield Problem(("data", LABELS), what, at_key=True)
+    if any(value is not None for value in _values(space.get("folds"))):
+        what = "data.labels is a part of train, and trial.folds divide train and val together; leave one of them out"
+        yield Problem(("data", LABELS), what, at_key=True)
 
 
 def _swept(mapping: Mapping[str, Any], key: str, place: Place, why: str) -> Iterator[Problem]:

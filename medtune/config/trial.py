@@ -34,21 +34,33 @@ TIMM = "timm/"  # before the name of a model of the package timm
 TIMM_NAME = "^timm/[a-z0-9_.]+$"
 
 
-class ModelConfig(Part):
+class EncoderConfig(Part):
+    """A network without its head."""
+
     name: Annotated[
         Literal[tuple(MODELS)] | Annotated[str, Field(pattern=TIMM_NAME)],  # type: ignore[valid-type]
         Field(description="or timm/NAME, with the package timm installed"),
     ] = "resnet18"
+    weights: Annotated[
+        str | None,
+        Field(
+            description="imagenet, a .safetensors or .pth file, or what `medtune pretrain` made: its folder, or "
+            "models:/NAME; null: fresh ones"
+        ),
+    ] = None
+    skip: Annotated[bool, Field(description="smallcnn: skip connections")] = True
+
+
+class ModelConfig(EncoderConfig):
     dropout: Annotated[float, Field(ge=0, lt=1, description="before the head")] = 0.0
-    weights: Annotated[str | None, Field(description="imagenet, or a .safetensors or .pth file; null: fresh ones")] = (
-        None
-    )
     finetune: Annotated[
-        Literal["all", "head"] | dict[str, str | int],
-        Field(description="what trains: all, head, {from: layer4}, or from which epoch on: {layer4: 1, layer3: 5}"),
+        Literal["all", "head", "probe"] | dict[str, str | int],
+        Field(
+            description="what trains: all, head, {from: layer4}, or from which epoch on: {layer4: 1, layer3: 5}; "
+            "probe: a logistic regression on the features as they are, solved to its end, in the place of epochs"
+        ),
     ] = "all"
     backbone_lr: Annotated[float, Field(gt=0, le=1, description="of the layers before the head, times the lr")] = 1.0
-    skip: Annotated[bool, Field(description="smallcnn: skip connections")] = True
     hidden: Annotated[int, Field(ge=0, description="units of a dense ReLU layer before the head; 0: none")] = 0
 
     @field_validator("finetune")
@@ -179,7 +191,7 @@ class TrivialAugment(Part):
 Policy = Annotated[NoPolicy | RandAugment | TrivialAugment, Field(discriminator="name")]
 
 
-class Augment(Part):
+class Distortions(Part):
     """Each is drawn anew for every image of a batch, on the batch's device; all off by default."""
 
     flip: Annotated[bool, Field(description="left to right, in half of the images")] = False
@@ -190,9 +202,15 @@ class Augment(Part):
     brightness: Fraction = 0.0
     contrast: Fraction = 0.0
     saturation: Annotated[Fraction, Field(description="colour sets only")] = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5, description="colour sets only; uniform in +-, of a whole turn")] = 0.0
+    grey: Annotated[Fraction, Field(description="colour sets only; probability that the colours go")] = 0.0
+    blur: Annotated[Fraction, Field(description="probability that an image is smoothed, more or less")] = 0.0
     noise: Annotated[Fraction, Field(description="standard deviation on the scale 0 to 1")] = 0.0
     erase: Annotated[Fraction, Field(description="probability that a rectangle is erased")] = 0.0
     policy: Policy = NoPolicy()
+
+
+class Augment(Distortions):
     mixup: Annotated[NonNegative, Field(description="alpha of the Beta distribution; 0: off")] = 0.0
     cutmix: Annotated[NonNegative, Field(description="the same; of both, each image draws one")] = 0.0
 
@@ -207,6 +225,13 @@ class Loss(Part):
 
 class EarlyStopping(Part):
     patience: Annotated[int | None, Field(ge=1, description="epochs without a better value; null: never")] = None
+
+
+class Labels(Part):
+    fraction: Annotated[
+        float, Field(gt=0, le=1, description="of each class, at least one case; smaller parts lie within larger ones")
+    ] = 1.0
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="by which the cases are drawn")] = 0
 
 
 class TrialConfig(Part):
@@ -232,3 +257,4 @@ class TrialConfig(Part):
         Literal["auto", "float32", "bfloat16"],
         Field(description="auto: bfloat16 where the device's flags say that it is native"),
     ] = "auto"
+    labels: Labels | None = None  # stands below `data` in the file, and in the space of a sweep here

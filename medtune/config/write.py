@@ -13,9 +13,9 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from medtune.config.fill import fill, plain
+from medtune.config.kinds import LABELS, PRETRAIN, TRIAL, kind_of, section_of
 from medtune.config.notation import kinds_in, to_file
 from medtune.config.sweep import SweepConfig
-from medtune.config.trial import TrialConfig
 
 
 def dump_sweep(config: SweepConfig, target: Path | TextIO) -> None:
@@ -32,7 +32,17 @@ def dump_sweep(config: SweepConfig, target: Path | TextIO) -> None:
 
 def sweep_text(config: SweepConfig) -> str:
     """The whole file with defaults filled in."""
-    return dump_yaml(plain(config) | {"trial": to_file(fill(config.trial, TrialConfig))})
+    return dump_yaml(file_tree(config))
+
+
+def file_tree(config: SweepConfig) -> dict[str, Any]:
+    """The plain tree of the file: each key in the section in which the file has it, all defaults filled in."""
+    tree: dict[str, Any] = plain(config)
+    section, space = section_of(config.trial), to_file(fill(config.trial, kind_of(config.trial)))
+    tree["data"][LABELS] = space.pop(LABELS, None)
+    tree[section] = space
+    del tree[PRETRAIN if section == TRIAL else TRIAL]
+    return tree
 
 
 def without_password(text: str) -> str:

@@ -6,22 +6,27 @@ torchvision's transforms draw once for a batch; these draw a row of numbers per 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from medtune.config.trial import Augment
+from medtune.config.trial import Distortions
 from medtune.data.policies import apply_policy, grey, resample
 
 ERASED_AREA = (0.02, 0.33)  # Zhong et al. 2020, as torchvision has it
 ERASED_ASPECT = (0.3, 3.3)
+BLURRED = 0.05  # of the side: the widest standard deviation of a blur, as SimCLR's at 224 px, but at least a pixel's
+YIQ = torch.tensor(
+    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
+)  # of red, green, blue
 
 
 class Augmenter:
-    """Applies an `Augment` to float images (cases, channels, height, width) from 0 to 1.
+    """Applies `Distortions` to float images (cases, channels, height, width) from 0 to 1.
 
     Range, shape, dtype and memory layout are kept.
     """
 
-    def __init__(self, config: Augment, generator: torch.Generator) -> None:
+    def __init__(self, config: Distortions, generator: torch.Generator) -> None:
         self.config = config
         self.generator = generator
         geometric = config.rotate_degrees or config.shift or config.crop
@@ -33,6 +38,9 @@ class Augmenter:
             (config.brightness, self._brightness),
             (config.contrast, self._contrast),
             (config.saturation, self._saturation),
+            (config.hue, self._hue),
+            (config.grey, self._grey),
+            (config.blur, self._blur),
             (config.noise, self._noise),
             (config.erase, self._erase),
         ]
@@ -84,6 +92,36 @@ class Augmenter:
         factor = self._uniform(images, 1 - self.config.saturation, 1 + self.config.saturation)
         shades = grey(images)
         return (shades + (images - shades) * factor).clamp_(0, 1)
+
+    def _hue(self, images: Tensor) -> Tensor:
+        """The two coordinates of colour turned about that of brightness (ITU-R's YIQ)."""
+        if images.shape[1] != 3:
+            return images
+        angle = self._uniform(images, -self.config.hue, self.config.hue, ()) * (2 * math.pi)
+        cos, sin, nil = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+        turn = torch.stack([nil + 1, nil, nil, nil, cos, -sin, nil, sin, cos], dim=1).view(-1, 3, 3)
+        to_yiq = YIQ.to(images.device)
+        mix = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+        return torch.einsum("nij,njhw->nihw", mix, images).clamp_(0, 1)
+
+    def _grey(self, images: Tensor) -> Tensor:
+        if images.shape[1] != 3:
+            return images
+        return torch.where(self._uniform(images, 0, 1) < self.config.grey, grey(images), images)
+
+    def _blur(self, images: Tensor) -> Tensor:
+        """A share of the images moved towards the widest blur, by an amount of their own: a kernel for each would take
+        many times as long."""
+        width = max(1.0, BLURRED * images.shape[3])
+        reach = min(round(2 * width), images.shape[3] - 1)
+        steps = torch.arange(-reach, reach + 1, device=images.device)
+        kernel = torch.exp(-((steps / width) ** 2) / 2)
+        kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 1, -1)
+        across = F.conv2d(F.pad(images, (reach, reach, 0, 0), "reflect"), kernel, groups=images.shape[1])
+        down = F.pad(across, (0, 0, reach, reach), "reflect")
+        blurred = F.conv2d(down, kernel.transpose(2, 3), groups=images.shape[1])
+        drawn = self._uniform(images, 0, 1) < self.config.blur
+        return images.lerp(blurred, self._uniform(images, 0, 1) * drawn)
 
     def _noise(self, images: Tensor) -> Tensor:
         noise = torch.randn(images.shape, generator=self.generator, device=images.device)

@@ -2,12 +2,16 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medtune.config.sweep import TrainOn
+from medtune.config.trial import Labels
 from medtune.data import Split
+from medtune.data.splits import labelled_subset
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,28 @@ class DeviceSplit:
         if images.shape[1] != self.channels:
             images = images.expand(-1, self.channels, -1, -1).contiguous(memory_format=torch.channels_last)
         return images, self.labels[cases]
+
+
+@dataclass(frozen=True)
+class DeviceSplits:
+    """Train and val of a data set on a device."""
+
+    train: DeviceSplit
+    val: DeviceSplit
+
+    @cached_property
+    def both(self) -> DeviceSplit:
+        """Made once for all trials, because it is a copy."""
+        return join(self.train, self.val)
+
+    def fitted(self, train_on: TrainOn, labels: Labels | None) -> DeviceSplit:
+        """What a model is fitted to: train, or both, and of train the cases whose labels are known."""
+        whole = self.train if train_on == "train" else self.both
+        if labels is None or labels.fraction == 1:
+            return whole
+        known = labelled_subset(self.train.labels.cpu().numpy(), labels.fraction, labels.seed)
+        added = np.arange(len(self.train), len(whole))
+        return whole.part(torch.from_numpy(np.concatenate([known, added])))
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -106,12 +106,12 @@ def _published(flag: str) -> DatasetInfo:
 
 @cache
 def _phantom(flag: str) -> DatasetInfo:
-    task = cast(Task, flag.removeprefix("phantom-"))
+    name = cast(phantoms.PhantomName, flag.removeprefix("phantom-"))
     return DatasetInfo(
         flag=flag,
-        title=f"Phantom, {task}",
-        task=task,
-        classes=phantoms.CLASSES[task],
+        title=f"Phantom, {name}",
+        task="binary" if name == "texture" else name,
+        classes=phantoms.CLASSES[name],
         channels=1,
         cases=MappingProxyType(phantoms.CASES),
         licence="made, free of rights",

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from medtune.config.sweep import PHANTOMS
 from medtune.data import DataError, SplitName
+from medtune.data.phantoms import PhantomName
 from medtune.task import Task
 
 
@@ -33,6 +35,11 @@ class DatasetInfo:
     def made(self) -> bool:
         """True for a phantom, which needs no file."""
         return self.flag in PHANTOMS and not self.md5  # a folder may be called so
+
+    @property
+    def phantom(self) -> PhantomName:
+        """Of a phantom alone: which one it is."""
+        return cast(PhantomName, self.flag.removeprefix("phantom-"))
 
     def url(self, size: int) -> str:
         """Where the file of this size is published. Raises DataError for a phantom and for an unknown size."""

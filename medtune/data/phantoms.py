@@ -9,6 +9,8 @@ and position, shape and texture do not know the label. No classifier of the imag
 ratio of z (data-processing inequality), whose AUROC is `best_auroc`. The texture is weak enough that an observer who
 knows where the lesion is reads z back from the pixels almost without loss (a test holds it to .01 of AUROC).
 
+One more phantom is made for pretraining, and has a module of its own: `texture_phantom`.
+
 Every split has a random stream of its own: making train and val never makes test.
 """
 
@@ -18,25 +20,35 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from medtune.data import SPLITS, DataError, Split, SplitName
+from medtune.data import SPLITS, DataError, Split, SplitName, texture_phantom
 from medtune.task import TASKS, Task
 
+PhantomName = Task | Literal["texture"]  # what follows `phantom-` in a sweep file
+NAMES: tuple[PhantomName, ...] = (*TASKS, "texture")  # the place is part of the seed: new ones come last
 CASES: dict[SplitName, int] = {"train": 600, "val": 120, "test": 240}
-CLASSES: dict[Task, tuple[str, ...]] = {
+CLASSES: dict[PhantomName, tuple[str, ...]] = {
     "binary": ("enhancing", "shadowing"),
     "multiclass": ("all bright", "core bright", "rim bright", "band bright"),
     "multilabel": ("bright core", "bright rim", "bright band"),
     "ordinal": ("grade 0", "grade 1", "grade 2", "grade 3"),
+    "texture": ("upright", "lying"),
 }
 PREVALENCE = (0.5, 0.35, 0.25)  # of the three labels of a multi-label phantom
 VERSION = 1  # part of the seed and of the hash: raise it with any change of the pixels
 
-# How far apart (neighbouring) means lie at difficulty .5: there the best AUROC of every task is .95 (a test holds it).
-_SPACING: dict[Task, float] = {"binary": 2.3262, "multiclass": 2.63865, "multilabel": 2.3262, "ordinal": 2.16959}
+# How far apart (neighbouring) means lie at difficulty .5: there the best AUROC of every one is .95 (a test holds it).
+_SPACING: dict[PhantomName, float] = {
+    "binary": 2.3262,
+    "multiclass": 2.63865,
+    "multilabel": 2.3262,
+    "ordinal": 2.16959,
+    "texture": 2.3262,
+}
 _ALONG = np.array([1, 1, -1]) / np.sqrt(3)  # bright core and rim, dark band: the mean grey level says little
 _TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(8)  # edges of length 1
 
@@ -47,7 +59,7 @@ Floats32 = npt.NDArray[np.float32]
 def class_means(task: Task, difficulty: float) -> Floats:
     """Mean signs of each class: (classes, 3), in standard deviations of z. For multi-label: of each label when it is 1;
     it is minus that when the label is 0."""
-    spacing = _distance(task, difficulty)
+    spacing = mean_distance(task, difficulty)
     if task == "multiclass":
         return np.asarray(spacing * _TETRAHEDRON)
     if task == "multilabel":
@@ -57,23 +69,24 @@ def class_means(task: Task, difficulty: float) -> Floats:
     return np.outer(along, _ALONG)
 
 
-def _distance(task: Task, difficulty: float) -> float:
-    """Between two (neighbouring) means."""
+def mean_distance(name: PhantomName, difficulty: float) -> float:
+    """Between two (neighbouring) means, in standard deviations of z."""
     if not 0 < difficulty < 1:
         raise ValueError(f"difficulty must lie between 0 and 1, not {difficulty}")
-    return _SPACING[task] * (1 - difficulty) / difficulty
+    return _SPACING[name] * (1 - difficulty) / difficulty
 
 
 @cache
-def best_auroc(task: Task, difficulty: float) -> float:
+def best_auroc(name: PhantomName, difficulty: float) -> float:
     """The AUROC that no classifier of these images can beat, in expectation, as `medmnist.Evaluator` averages it:
     one class against the rest (multi-class, ordinal), the mean over the labels (multi-label)."""
-    means, distance = class_means(task, difficulty), _distance(task, difficulty)
+    distance = mean_distance(name, difficulty)
     if distance > 12:  # 1 to the last digit of a double, and the grid would be large
         return 1.0
-    if task in ("binary", "multilabel"):
+    if name == "texture" or name in ("binary", "multilabel"):
         return NormalDist().cdf(distance / 2**0.5)
-    if task == "ordinal":  # all means lie on a line: only the coordinate along it says anything
+    means = class_means(name, difficulty)
+    if name == "ordinal":  # all means lie on a line: only the coordinate along it says anything
         means = means @ _ALONG[:, None]
         return float(np.mean([_one_against_rest(means, c, step=0.002) for c in range(len(means))]))
     return _one_against_rest(means, 0, step=0.15)  # a regular tetrahedron: every class is like the first
@@ -190,29 +203,33 @@ def render(lesions: Lesions, size: int, rng: np.random.Generator) -> npt.NDArray
 
 
 def make_phantom(
-    task: Task, split: SplitName, difficulty: float = 0.5, size: int = 28, cases: int | None = None
+    name: PhantomName, split: SplitName, difficulty: float = 0.5, size: int = 28, cases: int | None = None
 ) -> Split:
     """One split of a phantom, the same on every call. cases: other than the usual number, for tests."""
-    parts = np.random.SeedSequence([VERSION, TASKS.index(task), SPLITS.index(split)]).spawn(2)
-    lesions_rng, texture_rng = (np.random.default_rng(part) for part in parts)
-    lesions = draw_lesions(task, difficulty, CASES[split] if cases is None else cases, lesions_rng)
-    return Split(render(lesions, size, texture_rng), lesions.labels)
+    parts = np.random.SeedSequence([VERSION, NAMES.index(name), SPLITS.index(split)]).spawn(2)
+    drawing, rendering = (np.random.default_rng(part) for part in parts)
+    count = CASES[split] if cases is None else cases
+    if name == "texture":
+        textures = texture_phantom.draw_textures(mean_distance(name, difficulty), count, drawing)
+        return Split(texture_phantom.render(textures, size, rendering), textures.labels)
+    lesions = draw_lesions(name, difficulty, count, drawing)
+    return Split(render(lesions, size, rendering), lesions.labels)
 
 
-def phantom_md5(task: Task, difficulty: float, size: int) -> str:
+def phantom_md5(name: PhantomName, difficulty: float, size: int) -> str:
     """A hash of what a phantom is made from. Its pixels need not be made for it."""
-    words = f"medtune phantom {VERSION} {task} {difficulty!r} {size} {sorted(CASES.items())}"
+    words = f"medtune phantom {VERSION} {name} {difficulty!r} {size} {sorted(CASES.items())}"
     return hashlib.md5(words.encode(), usedforsecurity=False).hexdigest()
 
 
-def write_npz(path: Path, task: Task, difficulty: float = 0.5, size: int = 28) -> None:
+def write_npz(path: Path, name: PhantomName, difficulty: float = 0.5, size: int = 28) -> None:
     """All three splits as a file with the members of a MedMNIST set: `{split}_images`, and `{split}_labels` of
     (cases, 1) or (cases, labels), uint8. Raises DataError where the file cannot be written."""
     members: dict[str, npt.NDArray[np.uint8]] = {}
-    for name in SPLITS:
-        split = make_phantom(task, name, difficulty, size)
-        members[f"{name}_images"] = split.images
-        members[f"{name}_labels"] = split.labels.reshape(len(split), -1).astype(np.uint8)
+    for split_name in SPLITS:
+        split = make_phantom(name, split_name, difficulty, size)
+        members[f"{split_name}_images"] = split.images
+        members[f"{split_name}_labels"] = split.labels.reshape(len(split), -1).astype(np.uint8)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:

@@ -9,7 +9,7 @@ from medtune.config.problems import nearest
 from medtune.config.trial import ModelConfig
 from medtune.models.classifier import Classifier
 
-Finetune = Literal["all", "head"] | Mapping[str, str | int]
+Finetune = Literal["all", "head", "probe"] | Mapping[str, str | int]
 
 BODY = 0.85  # a part with more of the backbone's parameters than this is no layer but what holds the layers
 

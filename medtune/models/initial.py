@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from medtune.models.classifier import Classifier
+from medtune.models.classifier import Encoder
 
 LAYER_SCALE = 1e-6  # Liu et al. 2022 (ConvNeXt): each block begins as the identity
 
@@ -13,7 +13,7 @@ LAYER_SCALE = 1e-6  # Liu et al. 2022 (ConvNeXt): each block begins as the ident
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """Fills every parameter and buffer. A backbone with layer norm begins as ConvNeXt and DeiT do, with truncated
     normals; all others as He et al. 2015 (fan out); a linear layer LeCun-like uniform."""
-    if isinstance(model, Classifier):
+    if isinstance(model, Encoder):
         model.mean.fill_(0.5)
         model.std.fill_(0.5)
     elif any(isinstance(module, nn.LayerNorm) for module in model.modules()):
@@ -24,7 +24,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
         bound = 1 / math.sqrt(model.in_features)
         nn.init.uniform_(model.weight, -bound, bound, generator=generator)
         nn.init.uniform_(model.bias, -bound, bound, generator=generator)
-    elif isinstance(model, nn.BatchNorm2d):
+    elif isinstance(model, nn.BatchNorm1d | nn.BatchNorm2d):
         model.reset_parameters()  # the identity; draws nothing
     for part in model.children():
         initialise(part, generator)

@@ -3,14 +3,14 @@
 import hashlib
 from pathlib import Path
 
-from medtune.config.trial import MODELS, TIMM, UNPUBLISHED, ModelConfig
+from medtune.config.trial import MODELS, TIMM, UNPUBLISHED, EncoderConfig
 from medtune.data import DataError
 from medtune.models import IMAGENET, OTHERWISE
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 
 
-def fetch_weights(config: ModelConfig) -> Path | None:
+def fetch_weights(config: EncoderConfig) -> Path | None:
     """The file, downloaded where it is a published one that is not there; None where there is none to load.
 
     Of a timm model the name is looked at, and its ImageNet weights are brought into timm's own cache. Raises
@@ -30,7 +30,10 @@ def fetch_weights(config: ModelConfig) -> Path | None:
 def _given(weights: str) -> Path:
     path = Path(weights).expanduser()
     if path.suffix not in WEIGHT_FILES:
-        raise DataError(f"model.weights: {weights}: write {IMAGENET}, or a .safetensors, .pth or .pt file")
+        raise DataError(
+            f"model.weights: {weights}: write {IMAGENET}, a .safetensors, .pth or .pt file, or a folder that "
+            "`medtune pretrain` made"
+        )
     if not path.is_file():
         raise DataError(f"model.weights: {weights}: there is no such file")
     return path

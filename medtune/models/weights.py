@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medtune.config.trial import TIMM, ModelConfig
+from medtune.config.trial import TIMM, EncoderConfig
 from medtune.data import DataError
 from medtune.models import IMAGENET
 from medtune.models.adapt import adapt
-from medtune.models.classifier import Classifier
+from medtune.models.classifier import Encoder
 from medtune.models.published import fetch_weights
 from medtune.models.timm_backbones import timm_classifiers, timm_normalisation
 
@@ -21,7 +21,7 @@ CLASSIFIERS = ("fc", "classifier", "classifier.1", "classifier.2", "heads.head")
 State = dict[str, Tensor]
 
 
-def load_pretrained(model: Classifier, config: ModelConfig) -> None:
+def load_pretrained(model: Encoder, config: EncoderConfig) -> None:
     """Lays the weights of `config.weights` over those of a fresh model. Raises DataError where they do not fit."""
     path = None if _filled_by_timm(config) else fetch_weights(config)
     if path is None:
@@ -36,7 +36,7 @@ def load_pretrained(model: Classifier, config: ModelConfig) -> None:
         _load_theirs(model, found, path, config.name)
 
 
-def _filled_by_timm(config: ModelConfig) -> bool:
+def _filled_by_timm(config: EncoderConfig) -> bool:
     return config.name.startswith(TIMM) and config.weights == IMAGENET
 
 
@@ -62,7 +62,7 @@ def _all_tensors(state: State) -> bool:
     return all(isinstance(tensor, Tensor) for tensor in state.values())
 
 
-def _load_ours(model: Classifier, found: State, path: Path) -> None:
+def _load_ours(model: Encoder, found: State, path: Path) -> None:
     """A whole model of medtune: of its head only what is of the same shape, so of as many classes."""
     backbone = {name.removeprefix("backbone."): found[name] for name in found if name.startswith("backbone.")}
     _load_backbone(model.backbone, backbone, path)
@@ -73,7 +73,7 @@ def _load_ours(model: Classifier, found: State, path: Path) -> None:
         model.load_state_dict({name: found[name] for name in own}, strict=False)
 
 
-def _load_theirs(model: Classifier, found: State, path: Path, name: str) -> None:
+def _load_theirs(model: Encoder, found: State, path: Path, name: str) -> None:
     """Of torchvision's or timm's names, without the layer of their classes. Thousand classes mean ImageNet."""
     timm = name.startswith(TIMM)
     if name == "densenet121":  # it was published when norm1 was still called norm.1

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtune.config.fill import fill, plain
-from medtune.config.notation import kinds_in, to_file
+from medtune.config.notation import kinds_in
 from medtune.config.overrides import Sources, apply_overrides
 from medtune.config.problems import Place, Problem, dotted
 from medtune.config.read import ConfigError
 from medtune.config.sweep import SweepConfig
-from medtune.config.trial import TrialConfig
-from medtune.config.write import without_password
+from medtune.config.write import file_tree, without_password
 from medtune.config.yaml_text import parse
 from medtune.search.entries import best_entry
 from medtune.search.folder import HoldsASweep, SweepFolder
@@ -100,11 +98,11 @@ def _come_to(folder: SweepFolder, config: SweepConfig) -> str:
 
 
 def _tree(config: SweepConfig) -> dict[str, Any]:
-    tree = plain(config) | {"trial": to_file(fill(config.trial, TrialConfig))}
+    tree = file_tree(config)
     for section, key in (("cluster", "ledger"), ("tracking", "uri")):
         address = tree[section][key]
         tree[section][key] = address and without_password(address).replace(":***@", "@")
-    return dict(tree)
+    return tree
 
 
 def _differences(before: Any, now: Any, place: Place) -> Iterator[tuple[Place, Any, Any]]:

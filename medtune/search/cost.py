@@ -3,17 +3,23 @@
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medtune.config.default import Point, default_point, trial_config
+from medtune.config.default import Point, default_point, settings_at
+from medtune.config.kinds import Settings
+from medtune.config.pretrain import PretrainConfig
 from medtune.config.space import Choice, Distribution, distributions, resolve
 from medtune.config.sweep import SweepConfig
-from medtune.config.trial import TrialConfig
 from medtune.data.catalogue import describe
 from medtune.search.loading import load_search_data
 from medtune.search.resources import Share
+from medtune.search.worker import build_training
+
+if TYPE_CHECKING:
+    from medtune.data.batches import DeviceSplits
+    from medtune.training.progress import Progress
 
 TIMED_POINTS = 6  # besides the default
 TIMED_BATCHES = 3
@@ -40,15 +46,19 @@ class Costs:
     val: int
     slowness: float = 1.0
 
-    def epoch(self, trial: TrialConfig) -> float:
-        """Seconds of an epoch. In a cross-validation each case is trained on once for every fold but its own."""
+    def epoch(self, trial: Settings) -> float:
+        """Seconds of an epoch. In a cross-validation each case is trained on once for every fold but its own; in a
+        pretraining, the k-NN probe looks at train too."""
         everyone = self.train + self.val
-        cases = self.train + self.val * EVALUATION
-        if trial.folds is not None:
+        if isinstance(trial, PretrainConfig):
+            cases = (self.train if trial.images == "train" else everyone) + everyone * EVALUATION
+        elif trial.folds is not None:
             cases = everyone * (trial.folds - 1 + EVALUATION)
+        else:
+            cases = self.train * (trial.labels.fraction if trial.labels else 1) + self.val * EVALUATION
         return self._image(trial) * cases
 
-    def _image(self, trial: TrialConfig) -> float:
+    def _image(self, trial: Settings) -> float:
         """Of the timed trials that are most like this one: of the same model and batch size, or the same model."""
         model = [timed for timed in self.timed if timed.model == trial.model.name]
         both = [timed for timed in model if timed.batch_size == trial.batch_size]
@@ -57,33 +67,32 @@ class Costs:
 
 def measure(config: SweepConfig, share: Share) -> Costs:
     """Times a few batches of the default and of some random points on one worker's share of this machine."""
-    from medtune.data.batches import to_device
     from medtune.training.device import use_threads
 
     use_threads(share.cpus)
     data = load_search_data(config)
-    train = to_device(data.train, share.device, data.rgb)
+    splits = data.on_device(share.device)
     wall, processor = time.perf_counter(), time.process_time()
-    timed = tuple(_timed(trial, config, train) for trial in points_to_time(config))
+    timed = tuple(_timed(trial, config, splits) for trial in points_to_time(config))
     slowness = (time.perf_counter() - wall) / (time.process_time() - processor)
     slowness = max(1.0, slowness) if share.device == "cpu" else 1.0  # a GPU is waited for
     return Costs(timed, len(data.train.labels), len(data.val.labels), slowness)
 
 
-def points_to_time(config: SweepConfig) -> list[TrialConfig]:
+def points_to_time(config: SweepConfig) -> list[Settings]:
     """The default, and random points, first one of each model and batch size that there is."""
     space = config.trial
-    first = trial_config(space, default_point(space))
+    first = settings_at(space, default_point(space))
     if not any(distributions(space)):
         return [first]
     generator = np.random.default_rng(config.seed)
-    drawn = [trial_config(space, draw_point(space, generator)) for _ in range(LOOKED_AT)]
+    drawn = [settings_at(space, draw_point(space, generator)) for _ in range(LOOKED_AT)]
     return _new_kinds_first([first, *drawn])[: 1 + TIMED_POINTS]
 
 
-def _new_kinds_first(trials: Iterable[TrialConfig]) -> list[TrialConfig]:
+def _new_kinds_first(trials: Iterable[Settings]) -> list[Settings]:
     """The first trial of each model, then of each model and batch size, then the others."""
-    groups: tuple[list[TrialConfig], ...] = ([], [], [])
+    groups: tuple[list[Settings], ...] = ([], [], [])
     seen: set[Any] = set()
     for trial in trials:
         model, both = trial.model.name, (trial.model.name, trial.batch_size)
@@ -92,15 +101,20 @@ def _new_kinds_first(trials: Iterable[TrialConfig]) -> list[TrialConfig]:
     return [trial for group in groups for trial in group]
 
 
-def _timed(trial: TrialConfig, config: SweepConfig, train: Any) -> Timed:
+def _timed(trial: Settings, config: SweepConfig, splits: "DeviceSplits") -> Timed:
+    seconds, images = training_to_time(trial, config, splits).time_batches(TIMED_BATCHES)
+    return Timed(trial.model.name, trial.batch_size, seconds / images)
+
+
+def training_to_time(trial: Settings, config: SweepConfig, splits: "DeviceSplits") -> "Progress":
+    """With all labels, so that there are batches enough."""
     from medtune.training.device import resolve_precision
-    from medtune.training.loop import Training
+    from medtune.training.progress import Objective
 
     info = describe(config.data)
-    precision = resolve_precision(trial.precision, train.images.device.type)
-    training = Training(trial, info.task, len(info.classes), train, config.seed, precision)
-    seconds, images = training.time_batches(TIMED_BATCHES)
-    return Timed(trial.model.name, trial.batch_size, seconds / images)
+    precision = resolve_precision(trial.precision, splits.train.device.type)
+    whole, objective = trial.model_copy(update={"labels": None}), Objective(config.search.metric, config.direction)
+    return build_training(whole, info.task, len(info.classes), splits, config.seed, precision, objective)
 
 
 def draw_point(space: Mapping[str, Any], generator: np.random.Generator) -> Point:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from medtune.config.default import default_point, start_points, trial_config
+from medtune.config.default import default_point, settings_at, start_points
 from medtune.config.problems import ConfigError
 from medtune.config.sweep import SweepConfig
 from medtune.search.dimensions import dimensions
@@ -65,7 +65,7 @@ def sweep_in(path: Path) -> EarlierSweep:
     config = folder.config()
     entries, points, _ = read_ledger(folder, config)
     trials = [
-        EarlierTrial(entry, trial_config(config.trial, points[entry.number]).model_dump(mode="json"))
+        EarlierTrial(entry, settings_at(config.trial, points[entry.number]).model_dump(mode="json"))
         for entry in entries
         if entry.number in points
     ]

@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.numpy import save_file
 
+from medtune.config.kinds import PRETRAIN, section_of
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
 from medtune.config.write import dump_sweep, dump_yaml, sweep_text, without_password
@@ -174,6 +175,16 @@ class SweepFolder:
 
     def config(self) -> SweepConfig:
         return read_sweep(self.config_file)
+
+    def config_of_trials(self) -> SweepConfig:
+        """The same. Raises FolderError where it is a pretraining, whose trials do not classify."""
+        config = self.config()
+        if section_of(config.trial) == PRETRAIN:
+            raise FolderError(
+                f"{self.path} holds a pretraining: its encoder classifies nothing by itself; begin a sweep with it, by "
+                f"trial.model.weights: {self.path}"
+            )
+        return config
 
     def write_config(self, config: SweepConfig) -> None:
         dump_sweep(config, self.config_file)

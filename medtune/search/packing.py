@@ -70,20 +70,16 @@ def footprint(config: SweepConfig, data: SearchData) -> Footprint:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from medtune.data.batches import to_device
-    from medtune.data.catalogue import describe
-    from medtune.search.cost import points_to_time
-    from medtune.training.device import resolve_precision, use_threads
-    from medtune.training.loop import Training
+    from medtune.search.cost import points_to_time, training_to_time
+    from medtune.training.device import use_threads
 
     use_threads(config.resources.cpus_per_trial)
-    info, train = describe(config.data), to_device(data.train, "cuda", data.rgb)
+    splits = data.on_device("cuda")
     free, memory, busy = torch.cuda.mem_get_info()[0] + CONTEXT, 0.0, []
     for trial in points_to_time(config):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        precision = resolve_precision(trial.precision, "cuda")
-        training = Training(trial, info.task, len(info.classes), train, config.seed, precision)
+        training = training_to_time(trial, config, splits)
         training.time_batches(1)  # kernels are chosen and loaded in the first ones
         with profile(activities=[ProfilerActivity.CUDA]) as profiled:
             seconds, _ = training.time_batches(BATCHES)

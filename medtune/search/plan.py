@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from medtune.config.default import Point, default_point, start_points, trial_config
+from medtune.config.default import Point, default_point, settings_at, start_points
 from medtune.config.space import Choice, Distribution, Range, distributions, grid
 from medtune.config.sweep import SweepConfig
+from medtune.config.trial import TrialConfig
 from medtune.search.cost import Costs, draw_point, measure
 from medtune.search.rehearsal import Planned, Rehearsal, rehearse
 from medtune.search.resources import Share
@@ -140,8 +141,9 @@ def planned_trials(
 
 
 def _planned(space: Mapping[str, Any], point: Point, costs: Costs) -> Planned:
-    trial = trial_config(space, point)
-    return Planned(trial.epochs, costs.epoch(trial), trial.early_stopping.patience)
+    trial = settings_at(space, point)
+    epochs = 1 if isinstance(trial, TrialConfig) and trial.model.finetune == "probe" else trial.epochs
+    return Planned(epochs, costs.epoch(trial), trial.early_stopping.patience)
 
 
 def _rehearsals(trials: int, epochs: int) -> int:

@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from medtune.config.kinds import PRETRAIN, section_of
 from medtune.config.messages import findings
+from medtune.config.pretrain import PretrainConfig
 from medtune.config.problems import listed
 from medtune.config.read import read_sweep
 from medtune.config.sweep import Data, SweepConfig
@@ -45,9 +47,10 @@ class UsedObjective(Part):
     direction: Literal["max", "min"]
 
 
-class Used(TrialConfig):
-    """A `config.yaml`: all that the numbers of a trial come from. processor: of the CPU or GPU, by its name; None where
-    that is not known. halved_from: the epoch from which on each batch went through the model in two halves."""
+class _Used(Part):
+    """What stands in a `config.yaml` beside the settings: all else that the numbers of a trial come from. processor: of
+    the CPU or GPU, by its name; None where that is not known. halved_from: the epoch from which on each batch went
+    through the model in two halves."""
 
     precision: Literal["float32", "bfloat16"]
     seed: int
@@ -61,8 +64,20 @@ class Used(TrialConfig):
 
     @property
     def trial(self) -> dict[str, Any]:
-        """The configuration alone, as a `Job` has it."""
-        return self.model_dump(mode="json", include=set(TrialConfig.model_fields))
+        """The settings alone, as a `Job` has them."""
+        beside = set(_Used.model_fields) - {"precision"}
+        return self.model_dump(mode="json", exclude=beside)
+
+
+class UsedTrial(_Used, TrialConfig):  # type: ignore[misc]  # precision is resolved
+    """Of a trial."""
+
+
+class UsedPretraining(_Used, PretrainConfig):  # type: ignore[misc]
+    """Of a pretraining."""
+
+
+Used = UsedTrial | UsedPretraining
 
 
 @dataclass(frozen=True)
@@ -134,12 +149,13 @@ def _used(tree: Any, where: str, sweep: Path | None) -> Used:
         raise RecordError(f"{where}: config.yaml is damaged, it holds no mapping")
     if "data" not in tree:
         tree = tree | _said_by_the_sweep(where, sweep)
-    wrong = findings(Used, tree)
+    kind = UsedPretraining if section_of(tree) == PRETRAIN else UsedTrial
+    wrong = findings(kind, tree)
     if wrong:
         writer = tree.get("versions", {}).get("medtune", "another version")
         said = "; ".join(finding.text for finding in wrong)
         raise RecordError(f"{where}: {said} (config.yaml is of medtune {writer}, this is {version('medtune')})")
-    return Used.model_validate(tree)
+    return kind.model_validate(tree)
 
 
 def _said_by_the_sweep(where: str, sweep: Path | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from medtune.config.default import Point, default_point, start_points, swept_values, trial_config
+from medtune.config.default import Point, default_point, settings_at, start_points, swept_values
 from medtune.config.space import grid
 from medtune.config.sweep import SweepConfig
 from medtune.config.trial import METRICS
@@ -251,7 +251,7 @@ class SweepRun:
     # ---------------------------------------------------------------- small things
 
     def _start(self, number: int, point: Point) -> Job:
-        trial = trial_config(self.config.trial, point)
+        trial = settings_at(self.config.trial, point)
         job = self.make_job(number, trial.model_dump(mode="json"), self._storage(number))
         attempt = Attempts(self._storage(number)).current() + 1
         if attempt > 1:  # what changes numbers stays, whatever the share is now

@@ -19,7 +19,8 @@ from medtune.search.events import Watcher
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.launch import on_ray
 from medtune.search.loading import load_search_data
-from medtune.search.prepare import prepare
+from medtune.search.paths import FetchModel
+from medtune.search.prepare import no_registry, prepare
 from medtune.search.resources import Share
 from medtune.search.worker import Job
 from medtune.training.device import Precision, resolve_precision
@@ -29,15 +30,19 @@ SECONDS_AN_HOUR = 3600
 
 
 def create_sweep(
-    config: SweepConfig, folder: SweepFolder, read_experiment: ReadExperiment = no_server
+    config: SweepConfig,
+    folder: SweepFolder,
+    read_experiment: ReadExperiment = no_server,
+    fetch_model: FetchModel = no_registry,
 ) -> tuple[SweepFolder, SweepConfig]:
     """Makes a folder that was claimed the folder of a sweep. The folder, and the configuration as it is run.
 
     Data and weights are fetched first; where that fails, the folder is taken away again. read_experiment: for a warm
-    start from the tracking server, see `with_warm_start`. Raises ConfigError, DataError, FolderError.
+    start from the tracking server, see `with_warm_start`; fetch_model: see `from_anywhere`. Raises ConfigError,
+    DataError, FolderError.
     """
     try:
-        config = prepare(config, folder.path, read_experiment)
+        config = prepare(config, folder.path, read_experiment, fetch_model)
         folder.begin(config, None if config.data.folder is None else data_md5(config.data))
     except BaseException:
         folder.abandon()

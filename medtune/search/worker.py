@@ -3,23 +3,27 @@
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from medtune.config.kinds import Settings, settings_of
+from medtune.config.pretrain import PretrainConfig
 from medtune.config.sweep import TrainOn
-from medtune.config.trial import TrialConfig
 from medtune.data.splits import Split
 from medtune.search.attempts import Attempts
 from medtune.search.failures import kind_of, reason_of
 from medtune.task import Task
+
+if TYPE_CHECKING:
+    from medtune.data.batches import DeviceSplit, DeviceSplits
+    from medtune.training.progress import EpochRecord, Objective, Progress
 
 Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to know of a training. `trial`: its number among those that run with it. `config`: of a
-    TrialConfig. `storage`: its path or URL. `stop`: the epoch after which it ends, whatever the configuration says.
+    """All that a worker needs to know of a training. `trial`: its number among those that run with it. `config`: the
+    plain tree of its settings. `storage`: its path or URL. `stop`: the epoch after which it ends, whatever they say.
     `keep`: epochs whose checkpoints stay, besides the last and the best. `train_on`: train+val leaves nothing to be
     validated on. `halve`: each batch goes through the model in two halves, because a whole one did not fit into
     memory."""
@@ -49,6 +53,11 @@ class SearchData:
     train: Split
     val: Split
     rgb: bool = False
+
+    def on_device(self, device: str) -> "DeviceSplits":
+        from medtune.data.batches import DeviceSplits, to_device
+
+        return DeviceSplits(*(to_device(split, device, self.rgb) for split in (self.train, self.val)))
 
 
 def run_job(job: Job, data: SearchData, report: Callable[[Message], Any]) -> None:
@@ -96,7 +105,7 @@ def _epochs(job: Job, data: SearchData) -> Iterator[Message]:
         yield _message(job, training, record)
 
 
-def _taken_up(job: Job, data: SearchData, attempts: Attempts) -> tuple[Any, Any]:
+def _taken_up(job: Job, data: SearchData, attempts: Attempts) -> tuple["Progress", "DeviceSplit | None"]:
     """The training where its last checkpoint left it. One that cannot be read, because it is of an earlier version or
     the machine lost its power, leaves it to the one before, and in the end to a fresh start."""
     from medtune.training.checkpoint import decode
@@ -112,7 +121,7 @@ def _taken_up(job: Job, data: SearchData, attempts: Attempts) -> tuple[Any, Any]
     return begin(job, data)
 
 
-def _message(job: Job, training: Any, record: Any) -> Message:
+def _message(job: Job, training: "Progress", record: "EpochRecord") -> Message:
     last = record.last or record.epoch == job.stop
     told = {"epoch": record.epoch, "last": last, "at": record.at, "halved_from": training.halved_from}
     return {**told, **record.values}
@@ -126,52 +135,57 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def begin(job: Job, data: SearchData) -> tuple[Any, Any]:
+def begin(job: Job, data: SearchData) -> tuple["Progress", "DeviceSplit | None"]:
     """The training of a job, before its first epoch, and the split that its epochs are validated on, if any."""
     from medtune.training.device import use_threads
+    from medtune.training.progress import Objective
 
     use_threads(job.threads)
     splits = _on_device(data, job.device)
-    return _training(job, splits), splits.val if job.train_on == "train" else None
+    settings, objective = settings_of(job.config), Objective(job.metric, job.direction)
+    training = build_training(settings, job.task, job.classes, splits, job.seed, job.precision, objective, job.train_on)
+    return training, splits.val if job.train_on == "train" else None
 
 
-def _training(job: Job, splits: "_OnDevice") -> Any:
+def build_training(
+    settings: Settings,
+    task: Task,
+    classes: int,
+    splits: "DeviceSplits",
+    seed: int,
+    precision: str,
+    objective: "Objective",
+    train_on: TrainOn = "train",
+) -> "Progress":
+    """What trains a configuration: a pretraining, a linear probe, a model for each fold, or one model."""
     from medtune.training.folds import CrossValidation
     from medtune.training.loop import Training
-    from medtune.training.progress import Objective
 
-    config, objective = TrialConfig.model_validate(job.config), Objective(job.metric, job.direction)
+    fitted = splits.fitted(train_on, settings.labels)
+    if isinstance(settings, PretrainConfig):
+        from medtune.pretraining.loop import Pretraining
 
-    def make(part: Any, seed: int) -> Training:
-        return Training(config, job.task, job.classes, part, seed, job.precision, objective)
+        images = splits.train if settings.images == "train" else splits.both
+        return Pretraining(settings, task, classes, images, fitted, seed, precision, objective)
+    if settings.model.finetune == "probe":
+        from medtune.pretraining.probe import Probe
 
-    if config.folds is None:
-        return make(splits.train if job.train_on == "train" else splits.both, job.seed)
-    return CrossValidation(make, config, objective, splits.both, job.seed)
+        return Probe(settings, task, classes, fitted, seed, precision, objective)
 
+    def make(part: "DeviceSplit", seed: int) -> Training:
+        return Training(settings, task, classes, part, seed, precision, objective)
 
-class _OnDevice:
-    """The splits of a sweep on a device."""
-
-    def __init__(self, data: SearchData, device: str) -> None:
-        from medtune.data.batches import to_device
-
-        self.train, self.val = (to_device(split, device, data.rgb) for split in (data.train, data.val))
-
-    @cached_property
-    def both(self) -> Any:
-        """Made once for all trials, because it is a copy."""
-        from medtune.data.batches import join
-
-        return join(self.train, self.val)
+    return (
+        make(fitted, seed) if settings.folds is None else CrossValidation(make, settings, objective, splits.both, seed)
+    )
 
 
-_cached: tuple[str, _OnDevice] | None = None  # a worker serves one sweep
+_cached: "tuple[str, DeviceSplits] | None" = None  # a worker serves one sweep
 
 
-def _on_device(data: SearchData, device: str) -> _OnDevice:
+def _on_device(data: SearchData, device: str) -> "DeviceSplits":
     global _cached
     key = f"{data.key} on {device}"
     if _cached is None or _cached[0] != key:
-        _cached = (key, _OnDevice(data, device))
+        _cached = (key, data.on_device(device))
     return _cached[1]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from medtune.config.default import start_points, trial_config
+from medtune.config.default import settings_at, start_points
 from medtune.config.problems import ConfigError
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
@@ -93,7 +93,7 @@ def _trial(run: Any, config: SweepConfig) -> EarlierTrial | None:
         return None
     part = shared_part(config.trial, _nested({name: _value(text) for name, text in run.data.params.items()}))
     point = start_points(config.trial, [part] if isinstance(part, Mapping) else [{}])[0]
-    configuration = trial_config(config.trial, point).model_dump(mode="json")
+    configuration = settings_at(config.trial, point).model_dump(mode="json")
     return EarlierTrial(_entry(int(number), state, run, config), configuration)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from medtune.config.sweep import SweepConfig
 from medtune.evaluate import evaluate
+from medtune.label_efficiency import label_efficiency
+from medtune.report.label_efficiency import write_label_efficiency
 from medtune.report.write import OVERVIEW, write_report
 from medtune.search.folder import SweepFolder
 from medtune.select import current_selection
@@ -72,3 +74,14 @@ def report_tracked(folder: SweepFolder, config: SweepConfig, say: Callable[[str]
         tracker.spool.files(SWEEP, "", ("report.html",))
         tracker.spool.files(SWEEP, OVERVIEW, sorted(path.name for path in (folder.path / OVERVIEW).iterdir()), OVERVIEW)
     return paths
+
+
+def label_efficiency_tracked(folder: SweepFolder, config: SweepConfig, test: bool, again: bool) -> tuple[Path, Path]:
+    """Writes what few labels are worth, and adds it to the run of the sweep. test, again: see `label_efficiency`."""
+    found, pooled = label_efficiency(folder, config, test, again)
+    html, markdown = write_label_efficiency(folder, config, found, pooled)
+    with Tracker(folder, config) as tracker:
+        tracker.spool.files(SWEEP, "", (html.name, "label-efficiency.json"))
+        if found["looks"]:
+            tracker.spool.tags(SWEEP, {"looks": found["looks"]})
+    return html, markdown

@@ -12,6 +12,7 @@ from typing import Any
 
 import medtune
 from medtune.config.trial import TIMM
+from medtune.models import pretrained
 from medtune.trained.model import DESCRIPTION, read_description
 
 SCRIPT = Path(__file__).with_name("served.py")
@@ -21,6 +22,20 @@ BESIDE = ("outliers.safetensors", CARD)  # the weights, where they are there
 ROOMS = ("config", "data", "evaluation", "inspection", "models", "trained", "training")
 MODULES = ("__init__.py", "files.py", "task.py")
 NEEDED = ("mlflow", "numpy", "pillow", "pydantic", "safetensors", "scipy", "torch", "torchvision")
+
+
+def pack(folder: Path, into: Path) -> str:
+    """What the registry has of a folder, into an empty one; and what that is, in words. An encoder says nothing of
+    pictures by itself, so there is nothing to be called: its files alone. Raises DataError where the folder holds
+    neither a model nor an encoder."""
+    if (folder / pretrained.DESCRIPTION).exists():
+        copied = into / "artifacts" / ARTIFACT  # where MLflow puts those of a model
+        copied.mkdir(parents=True)
+        for name in _files(folder):
+            shutil.copyfile(folder / name, copied / name)
+        return "Pretrained by medtune without labels; `md5-...` is the newest one of that very data."
+    save_pyfunc(folder, into)
+    return "Retrained by medtune; `champion` is the one to use."
 
 
 def save_pyfunc(folder: Path, into: Path) -> None:
@@ -79,6 +94,8 @@ def model_digest(folder: Path) -> str:
 
 def _files(folder: Path) -> list[str]:
     """The description, and the weights that it names."""
+    if (folder / pretrained.DESCRIPTION).exists():
+        return [pretrained.DESCRIPTION, pretrained.WEIGHTS]
     return [DESCRIPTION, *(member["weights"] for member in read_description(folder)["members"])]
 
 

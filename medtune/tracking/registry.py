@@ -37,6 +37,8 @@ def register(client: Any, folder: SweepFolder, run_id: str, event: Mapping[str, 
         found = _version(client, name, tags)
         if found is None:
             found = _make_version(client, path, run_id, name, tags)
+        if alias := event.get("alias"):
+            client.set_registered_model_alias(name, alias, found.version)
         _tell(folder, tags["model"], name, found.version, None, "registered")
 
 
@@ -106,7 +108,8 @@ def forget_told(folder: SweepFolder) -> None:
 
 
 def fetch_model(address: str, uri: str | None = None) -> Path:
-    """The folder of a registered model, which `TrainedModel.load` reads; it is kept in the user's cache.
+    """The folder of a registered model, which `TrainedModel.load` reads, or encoder, which `read_encoder` does; it is
+    kept in the user's cache.
 
     address: `models:/NAME@champion` or `models:/NAME/3`. uri: the server's address, or a folder with `mlflow.db`;
     unless given what MLFLOW_TRACKING_URI says, or the database of the sweeps that are here. Raises RecordError where
@@ -139,7 +142,7 @@ def _fetched(client: Any, found: Any, address: str, server: str) -> Path:
 
     digest = found.tags.get("medtune.model")
     if digest is None:
-        raise DataError(f"{address} is none of medtune: models that `medtune retrain` has made can be read")
+        raise DataError(f"{address} is none of medtune: what `medtune retrain` or `pretrain` has made can be read")
     path = platformdirs.user_cache_path("medtune") / "models" / digest
     if not _holds(path, digest):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,16 +202,16 @@ def _make_version(client: Any, path: Path, run_id: str, name: str, tags: Mapping
     """Packs the model, adds it to the artifacts of its run, and makes a version of that."""
     from mlflow.exceptions import MlflowException
 
-    from medtune.tracking.packaged import save_pyfunc  # with torch
+    from medtune.tracking.packaged import pack  # with torch
 
     if not _holds(path, tags["model"]):
         raise LeftOut(f"{path} no longer holds this model")
     into = _place(tags["model"])
     with tempfile.TemporaryDirectory(prefix="medtune-") as scratch:
-        save_pyfunc(path, Path(scratch))
+        about = pack(path, Path(scratch))
         client.log_artifacts(run_id, scratch, into)
     try:
-        client.create_registered_model(name, description="Retrained by medtune; `champion` is the one to use.")
+        client.create_registered_model(name, description=about)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

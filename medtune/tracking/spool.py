@@ -48,9 +48,10 @@ class Spool:
         """What has become known of a run, whether it is still going or not."""
         self._write({"do": "tags", "run": run, "at": time.time(), "tags": tags})
 
-    def register(self, run: str, folder: str, name: str, tags: dict[str, Any]) -> None:
+    def register(self, run: str, folder: str, name: str, tags: dict[str, Any], alias: str | None = None) -> None:
         """The model in a folder of the sweep becomes a version in the registry, with its tags; see `version_tags`."""
-        self._write({"do": "register", "run": run, "folder": folder, "name": name, "tags": tags})
+        event = {"do": "register", "run": run, "folder": folder, "name": name, "tags": tags}
+        self._write({**event, **({"alias": alias} if alias else {})})
 
     def promote(
         self, run: str, folder: str, name: str, tags: dict[str, Any], tested: dict[str, Any], force: bool

@@ -1,6 +1,7 @@
 """A training to tensors and plain values and back, to the last bit: one safetensors file, the values in its header."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -8,9 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor, nn
 
-from medtune.training.folds import CrossValidation
-from medtune.training.loop import Training
-from medtune.training.progress import EpochRecord, Progress
+from medtune.training.progress import EpochRecord, Progress, Trained
 from medtune.training.tensorfile import NHWC, read_values, stamp
 
 
@@ -32,8 +31,8 @@ class Checkpoint:
 def encode(progress: Progress) -> Checkpoint:
     """The whole state of a training between two epochs, predictions so far included."""
     tensors = {f"predictions.{name}": torch.from_numpy(array) for name, array in progress.predictions.arrays().items()}
-    for prefix, training in _models(progress):
-        for kind, state in _state(training).items():
+    for prefix, trained in progress.models:
+        for kind, state in _state(trained).items():
             tensors |= {f"{kind}.{prefix}{name}": tensor for name, tensor in state.items()}
     values = {
         "records": [asdict(record) for record in progress.records],
@@ -46,13 +45,12 @@ def encode(progress: Progress) -> Checkpoint:
 def decode(data: bytes, progress: Progress) -> None:
     """Brings a fresh training of the same configuration to where `encode` left the other."""
     tensors, values = _as_named(load(data)), read_values(io.BytesIO(data))
-    for prefix, training in _models(progress):
-        training.evaluated.load_state_dict(_part(tensors, f"model.{prefix}"))
-        training.streams.restore(_part(tensors, f"stream.{prefix}"))
-        _restore_optimizer(training.optimizer, _part(tensors, f"optimizer.{prefix}"))
-        if training.averaged is not None:
-            training.model.load_state_dict(_part(tensors, f"trained.{prefix}"))
-            training.averaged.n_averaged.copy_(tensors[f"averaged.{prefix}steps"])
+    for prefix, trained in progress.models:
+        for kind, live in trained.tensors.items():
+            _copy(_part(tensors, f"{kind}.{prefix}"), live)
+        trained.streams.restore(_part(tensors, f"stream.{prefix}"))
+        if trained.optimizer is not None:
+            _restore_optimizer(trained.optimizer, _part(tensors, f"optimizer.{prefix}"))
     progress.records = [EpochRecord(**record) for record in values["records"]]
     progress.best = progress.records[values["best_epoch"] - 1] if values["best_epoch"] else None
     if values.get("halved_from"):  # which earlier versions did not know
@@ -61,24 +59,18 @@ def decode(data: bytes, progress: Progress) -> None:
     progress.predictions.restore(**predictions)
 
 
-def _models(progress: Progress) -> list[tuple[str, Training]]:
-    """Every model in training, with what stands before its names in the checkpoint."""
-    if isinstance(progress, CrossValidation):
-        return [(f"{fold}.", training) for fold, training in enumerate(progress.trainings)]
-    assert isinstance(progress, Training)
-    return [("", progress)]
+def _state(trained: Trained) -> dict[str, Mapping[str, Tensor]]:
+    state = {**trained.tensors, "stream": trained.streams.state()}
+    return state if trained.optimizer is None else state | {"optimizer": _optimizer_tensors(trained.optimizer)}
 
 
-def _state(training: Training) -> dict[str, dict[str, Tensor]]:
-    """`model` is what is kept of a trial in the end: where weights are averaged, the mean."""
-    state = {
-        "model": training.evaluated.state_dict(),
-        "stream": training.streams.state(),
-        "optimizer": _optimizer_tensors(training.optimizer),
-    }
-    if training.averaged is not None:
-        state |= {"trained": training.model.state_dict(), "averaged": {"steps": training.averaged.n_averaged}}
-    return state
+@torch.no_grad()
+def _copy(saved: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> None:
+    """Raises KeyError and RuntimeError where they are not of the same model."""
+    if saved.keys() != live.keys():
+        raise KeyError(f"of another model: {', '.join(sorted(saved.keys() ^ live.keys())[:3])}")
+    for name, tensor in live.items():
+        tensor.copy_(saved[name])
 
 
 def encode_weights(model: nn.Module) -> bytes:

@@ -10,7 +10,7 @@ from medtune.config.trial import METRICS, TrialConfig
 from medtune.data.batches import DeviceSplit
 from medtune.data.folds import stratified_folds
 from medtune.training.loop import Training
-from medtune.training.progress import Advance, EpochRecord, Objective, Progress
+from medtune.training.progress import Advance, EpochRecord, Objective, Progress, Trained
 from medtune.training.seeds import fold_seed
 
 
@@ -31,17 +31,24 @@ class CrossValidation(Progress):
     ) -> None:
         """both: train and val in one. `make(train, seed)` gives the training of a fold's model."""
         assert config.folds is not None
-        super().__init__(config, objective)
+        super().__init__(config.epochs, config.early_stopping.patience, objective)
         everyone = np.arange(len(both))
         self.cases = stratified_folds(both.labels.cpu().numpy().astype(np.int64), config.folds)
         self.held_out = [both.part(torch.from_numpy(cases)) for cases in self.cases]
         others = [both.part(torch.from_numpy(np.setdiff1d(everyone, cases))) for cases in self.cases]
         self.trainings = [make(part, fold_seed(seed, fold)) for fold, part in enumerate(others)]
 
+    @property
+    def models(self) -> Sequence[tuple[str, Trained]]:
+        return [(f"{fold}.", training) for fold, training in enumerate(self.trainings)]
+
     def halve(self, epoch: int | None = None) -> None:
         super().halve(epoch)
         for training in self.trainings:
             training.halve(self.halved_from)
+
+    def time_batches(self, count: int) -> tuple[float, int]:
+        return self.trainings[0].time_batches(count)
 
     def advance(self, val: DeviceSplit | None, past: Sequence[EpochRecord]) -> Advance:
         pairs = zip(self.trainings, self.held_out, strict=True)

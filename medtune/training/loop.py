@@ -1,7 +1,7 @@
 """The training of one model, epoch by epoch."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from medtune.training.balance import case_weights, class_weights
 from medtune.training.device import autocast
 from medtune.training.losses import batch_weight, training_loss
 from medtune.training.optimizers import build_optimizer, make_ready, set_lr
-from medtune.training.progress import AUROC, Advance, EpochRecord, Objective, Progress
+from medtune.training.progress import AUROC, Advance, EpochRecord, Objective, Progress, Trained
 from medtune.training.schedules import lr_factor
 from medtune.training.streams import Streams
 
@@ -47,7 +47,8 @@ class Training(Progress):
         precision: str = "float32",
         objective: Objective = AUROC,
     ) -> None:
-        super().__init__(config, objective)
+        super().__init__(config.epochs, config.early_stopping.patience, objective)
+        self.config = config
         self.halves = 1  # through which each batch of the epoch goes
         self.task, self.classes, self.train = task, classes, train
         self.device = train.images.device
@@ -65,6 +66,18 @@ class Training(Progress):
         self.class_weights = class_weights(train.labels, task, classes) if balanced else None
         sampled = config.sampling == "balanced"
         self.case_weights = case_weights(train.labels, task, classes).cpu() if sampled else None
+
+    @property
+    def models(self) -> Sequence[tuple[str, Trained]]:
+        return [("", self)]
+
+    @property
+    def tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Where weights are averaged, the mean is what is kept."""
+        kept = {"model": self.evaluated.state_dict()}
+        if self.averaged is None:
+            return kept
+        return kept | {"trained": self.model.state_dict(), "averaged": {"steps": self.averaged.n_averaged}}
 
     @property
     def evaluated(self) -> nn.Module:
@@ -141,7 +154,6 @@ class Training(Progress):
         return batch_weight(self.config.loss, self.task, self.classes, targets, self.class_weights)
 
     def time_batches(self, count: int) -> tuple[float, int]:
-        """Trains on a few batches, after one to warm up. The seconds that they took, and their images."""
         self._train_mode(self.config.epochs)
         batches = torch.arange(len(self.train), device=self.device).split(self.config.batch_size)[: count + 1]
         self._train_step(batches[0]).item()

@@ -3,14 +3,17 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from medtune.config.trial import TrialConfig
 from medtune.data.batches import DeviceSplit
 from medtune.training.predictions import Predictions
+from medtune.training.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,25 @@ class Advance:
     labels: np.ndarray | None = None
 
 
-class Progress(ABC):
-    """A configuration in training, epoch by epoch."""
+class Trained(Protocol):
+    """What of a model in training a checkpoint holds. tensors: the ones that it lives on, by kind and name, into which
+    those of a checkpoint are copied; those of the kind `model` are what is kept in the end. optimizer: None where
+    nothing goes by steps."""
 
-    def __init__(self, config: TrialConfig, objective: Objective) -> None:
-        self.config, self.objective = config, objective
+    streams: Streams
+
+    @property
+    def tensors(self) -> Mapping[str, Mapping[str, Tensor]]: ...
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer | None: ...
+
+
+class Progress(ABC):
+    """A configuration in training, epoch by epoch. patience: epochs without a better value; None: any number."""
+
+    def __init__(self, epochs: int, patience: int | None, objective: Objective) -> None:
+        self.epochs, self.patience, self.objective = epochs, patience, objective
         self.predictions = Predictions()
         self.records: list[EpochRecord] = []
         self.best: EpochRecord | None = None
@@ -81,9 +98,8 @@ class Progress(ABC):
         improved = self.objective.better(value, self.best.values[self.objective.metric] if self.best else None)
         epoch = self.epoch + 1
         best_epoch = epoch if improved or not self.best else self.best.epoch
-        patience = self.config.early_stopping.patience
-        out_of_patience = patience is not None and epoch - best_epoch >= patience
-        last = epoch == self.config.epochs or out_of_patience
+        out_of_patience = self.patience is not None and epoch - best_epoch >= self.patience
+        last = epoch == self.epochs or out_of_patience
         at = max(time.time(), self.records[-1].at if self.records else 0.0)  # clocks go back, and points must not
         record = EpochRecord(epoch, advance.values, last, at)
         self.records.append(record)
@@ -92,6 +108,15 @@ class Progress(ABC):
         if advance.logits is not None and advance.labels is not None:
             self.predictions.add(epoch, advance.logits, advance.labels, best_epoch)
         return record
+
+    @property
+    @abstractmethod
+    def models(self) -> Sequence[tuple[str, Trained]]:
+        """Every model in training, with what stands before its names in a checkpoint."""
+
+    @abstractmethod
+    def time_batches(self, count: int) -> tuple[float, int]:
+        """Trains on a few batches, after one to warm up. The seconds that they took, and their images."""
 
     @abstractmethod
     def advance(self, val: DeviceSplit | None, past: Sequence[EpochRecord]) -> Advance:

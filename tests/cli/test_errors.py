@@ -27,7 +27,7 @@ A_FILE = str(BROKEN)
 WRONG: dict[str, list[tuple[str, ...]]] = {
     **{
         verb: [("none.yaml",), (A_FILE,), (".",), ("none.yaml", "--set", "x"), ()]
-        for verb in ("sweep", "plan", "check")
+        for verb in ("sweep", "pretrain", "plan", "check")
     },
     **{
         verb: [("nowhere",), (".",), (A_FILE,), ("x" * 300,), ()]

@@ -46,7 +46,16 @@ SPECIAL: dict[str, SearchStrategy[Tree]] = {
     "ModelConfig.weights": st.sampled_from([None, "my.pth"]),
     "ModelConfig.finetune": st.sampled_from(["all", "head", {"from": "layer4"}, {"layer4": 1, "layer3": 5}]),
 }
-FIXED = {"skip", "backbone_lr", "decay_norms", "nesterov", "saturation", "milestones"}  # what may not be read if swept
+FIXED = {
+    "skip",
+    "backbone_lr",
+    "decay_norms",
+    "nesterov",
+    "saturation",
+    "hue",
+    "grey",
+    "milestones",
+}  # what may not be read if swept
 SHARED = {"warmup", "final", "weight_decay"}  # keys that stand beside a swept name
 
 
@@ -126,6 +135,8 @@ def mapping(model: type[BaseModel], in_trial: bool = False) -> SearchStrategy[Tr
     for key, field in model.model_fields.items():
         if key == "trial":
             optional[key] = mapping(TrialConfig, in_trial=True)
+            continue
+        if key in ("pretrain", "labels"):  # in the place of trial and of train_fraction
             continue
         special = f"{model.__name__}.{key}"
         values = SPECIAL[special] if special in SPECIAL else tree_of(field, in_trial)

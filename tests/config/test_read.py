@@ -89,7 +89,10 @@ TRIAL_ERRORS = [
         "{model: {finetune: {layer3: 0}}}",
         "27: trial.model.finetune: write {from: LAYER}, or layers with the epochs, from 1 on, at which they begin",
     ),
-    ("{model: {finetune: {choice: [all, hed]}}}", "42: trial.model.finetune must be all or head or a mapping, not"),
+    (
+        "{model: {finetune: {choice: [all, hed]}}}",
+        "42: trial.model.finetune must be all, head or probe or a mapping, not",
+    ),
     ("{model: {name: timm/Oops}}", "23: trial.model.name must be smallcnn, resnet18,"),
     (
         "{optimizer: {name: sdg}}",

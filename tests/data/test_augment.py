@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medtune.config.trial import Augment, RandAugment, TrivialAugment
-from medtune.data.augment import ERASED_AREA, Augmenter
+from medtune.data.augment import BLURRED, ERASED_AREA, YIQ, Augmenter
 from medtune.data.mixing import mix
 from medtune.data.policies import OPERATIONS, Layer, apply_layer, strongest
 
@@ -28,6 +28,9 @@ EACH: list[dict[str, Any]] = [
     {"brightness": 0.5},
     {"contrast": 0.5},
     {"saturation": 0.5},
+    {"hue": 0.3},
+    {"grey": 0.5},
+    {"blur": 0.7},
     {"noise": 0.1},
     {"erase": 0.5},
     {"policy": RandAugment(ops=2, magnitude=0.6)},
@@ -72,10 +75,17 @@ CHANGES = {name_of(options): by(options) for options in EACH}
 CHANGES |= {f"policy_{operation}": alone(operation) for operation in OPERATIONS}
 CHANGES |= {"all": by(ALL), "both_mixes": by({"mixup": 0.4, "cutmix": 1.0})}
 WITHOUT_NUMBERS = {"policy_identity", "policy_autocontrast", "policy_equalize"}  # the image alone decides
-FEW_RESULTS = {"flip": 2, "flip_vertical": 2, "policy_posterize": 5, "erase": 5}  # at least, of 16 equal images
+FEW_RESULTS = {
+    "flip": 2,
+    "flip_vertical": 2,
+    "grey": 2,
+    "policy_posterize": 5,
+    "erase": 5,
+    "blur": 5,
+}  # at least, of 16 equal images
 FEW_RESULTS |= {"randaugment": 8, "trivialaugment": 8}  # some draw the same operation without numbers
 MIXES = {"mixup", "cutmix", "both_mixes"}  # equal images are still equal when they are mixed
-COLOUR_ONLY = {"saturation", "policy_saturation"}
+COLOUR_ONLY = {"saturation", "hue", "grey", "policy_saturation"}
 
 every_change = pytest.mark.parametrize("name", CHANGES)
 channels_and_size = pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 28), (1, 64), (3, 64)])
@@ -113,6 +123,16 @@ def jacobian(images: Tensor) -> Tensor:
 def middle(images: Tensor) -> Tensor:
     """Of each augmented `coordinates`: x and y of the source of the image's centre, (cases, 2)."""
     return images[:, :2, SIDE // 2 - 1 : SIDE // 2 + 1, SIDE // 2 - 1 : SIDE // 2 + 1].mean(dim=(2, 3))
+
+
+def shades(images: Tensor) -> Tensor:
+    """The brightness of colours, (cases, 1, height, width), as ITU-R BT.601 has it."""
+    return (images * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def colours(images: Tensor) -> Tensor:
+    """The other two coordinates of YIQ, (cases, 2, height, width)."""
+    return torch.einsum("cj,njhw->nchw", YIQ[1:], images)
 
 
 def test_the_default_is_the_identity_and_takes_no_number() -> None:
@@ -279,6 +299,75 @@ def test_saturation_leaves_grey_pictures_alone() -> None:
     assert torch.equal(augment(noise(8, channels=1), saturation=1.0), noise(8, channels=1))
     grey = noise(8, channels=1).expand(-1, 3, -1, -1)
     torch.testing.assert_close(augment(grey, saturation=1.0), grey)
+
+
+def test_hue_turns_the_colours_and_keeps_the_brightness() -> None:
+    images = noise(400, low=0.4, high=0.6)  # so that nothing is cut at black or white
+    out = augment(images, hue=0.25)
+    torch.testing.assert_close(shades(out), shades(images), atol=1e-5, rtol=0)
+    before, after = colours(images), colours(out)
+    torch.testing.assert_close(after.norm(dim=1), before.norm(dim=1), atol=1e-4, rtol=0)
+    angle = torch.atan2(after[:, 1], after[:, 0]) - torch.atan2(before[:, 1], before[:, 0])
+    turned = torch.remainder(angle / (2 * math.pi) + 0.5, 1) - 0.5
+    strong = before.norm(dim=1) > 0.03  # weak colours have no direction to speak of
+    each = torch.stack([one[where].median() for one, where in zip(turned, strong, strict=True)])
+    assert ((turned - each[:, None, None]).abs()[strong] < 1e-2).all()  # all pixels of an image by the same
+    assert each.abs().max() <= 0.2501 and each.max() > 0.23 and each.min() < -0.23
+    assert each.std().item() == pytest.approx(0.25 / math.sqrt(3), rel=0.1)
+
+
+def test_a_whole_turn_of_the_hue_goes_through_the_other_primaries() -> None:
+    red = torch.tensor([0.6, 0.4, 0.4]).view(1, 3, 1, 1).expand(500, 3, 4, 4).contiguous()
+    strongest_of = augment(red, hue=0.5)[:, :, 0, 0].argmax(dim=1)
+    assert torch.bincount(strongest_of, minlength=3).min() > 100
+
+
+def test_grey_takes_the_colours_of_a_share_of_the_images() -> None:
+    images = noise(1000)
+    out = augment(images, grey=0.3)
+    without = (out == out[:, :1]).all(dim=(1, 2, 3))
+    assert without.float().mean().item() == pytest.approx(0.3, abs=0.05)
+    assert torch.equal(out[~without], images[~without])
+    torch.testing.assert_close(out[without], shades(images[without]).expand(-1, 3, -1, -1))
+
+
+def test_hue_and_grey_leave_greyscale_alone_and_draw_no_number_for_it() -> None:
+    images = noise(8, channels=1)
+    assert torch.equal(augment(images, hue=0.5, grey=1.0), images)
+    assert torch.equal(augment(images, hue=0.5, grey=0.5, blur=0.5, noise=0.1), augment(images, blur=0.5, noise=0.1))
+    thrice = images.expand(-1, 3, -1, -1)  # as a model of three channels sees it
+    torch.testing.assert_close(augment(thrice, hue=0.5, grey=0.5), thrice, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_blur_smooths_a_share_of_the_images_each_by_its_own_amount(channels: int) -> None:
+    images = noise(1000, channels)
+    out = augment(images, blur=0.4)
+    touched = (out != images).any(dim=3).any(dim=2).any(dim=1)
+    assert touched.float().mean().item() == pytest.approx(0.4, abs=0.05)
+    left = (out[touched].flatten(1).std(dim=1) / images[touched].flatten(1).std(dim=1)).sort().values
+    assert left[-1] <= 1 and left[-1] > 0.95 and left[0] < 0.35
+    assert (left.diff() > 0).all()
+
+
+@pytest.mark.parametrize("side", [28, 64])
+def test_blur_keeps_the_mean_and_spreads_evenly(side: int) -> None:
+    dot = torch.zeros((64, 1, side, side))
+    dot[:, :, side // 2, side // 2] = 1
+    out = augment(dot, blur=1.0)
+    torch.testing.assert_close(out.sum(dim=(1, 2, 3)), torch.ones(64))  # far from the border
+    window = out[:, :, 1:, 1:]  # about the dot, where the side is even
+    for turned in (window.flip(2), window.flip(3), window.transpose(2, 3)):
+        torch.testing.assert_close(turned, window)
+    steps = torch.arange(side) - side // 2
+    blurred = out[out[:, 0, side // 2, side // 2].argmin(), 0]
+    widest = max(1.0, BLURRED * side)
+    assert 0.7 * widest < math.sqrt((blurred.sum(dim=0) * steps**2).sum()) <= widest
+    even = torch.full((4, 3, side, side), 0.3)
+    torch.testing.assert_close(augment(even, blur=1.0), even)
+    assert (
+        augment(noise(64, side=side), blur=1.0).mean(dim=(2, 3)) - noise(64, side=side).mean(dim=(2, 3))
+    ).abs().max() < 0.02
 
 
 def test_noise_has_the_asked_deviation_and_is_drawn_for_every_pixel() -> None:

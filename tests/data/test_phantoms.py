@@ -7,7 +7,17 @@ from sklearn.metrics import roc_auc_score
 
 from medtune.data import DataError, phantoms
 from medtune.data.catalogue import dataset_info
-from medtune.data.phantoms import Lesions, best_auroc, class_means, draw_lesions, make_phantom, render, write_npz
+from medtune.data.phantoms import (
+    NAMES,
+    Lesions,
+    PhantomName,
+    best_auroc,
+    class_means,
+    draw_lesions,
+    make_phantom,
+    render,
+    write_npz,
+)
 from medtune.data.splits import read_search_splits
 from medtune.task import TASKS, Task
 
@@ -66,24 +76,24 @@ def test_larger_pictures_hold_them_too(size: int) -> None:
     assert (np.std(read - lesions.z, axis=0) < 0.35).all()
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_difficulty(task: Task) -> None:
-    best = [best_auroc(task, difficulty) for difficulty in (0.01, 0.3, 0.5, 0.7, 0.99)]
+@pytest.mark.parametrize("name", NAMES)
+def test_difficulty(name: PhantomName) -> None:
+    best = [best_auroc(name, difficulty) for difficulty in (0.01, 0.3, 0.5, 0.7, 0.99)]
     assert best == sorted(best, reverse=True)
     assert best[2] == pytest.approx(0.95, abs=0.0005)
     assert best[0] == pytest.approx(1) and best[-1] == pytest.approx(0.5, abs=0.01)
     with pytest.raises(ValueError, match="difficulty"):
-        class_means(task, 1.0)
+        best_auroc(name, 1.0)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_form_is_that_of_a_medmnist_set(task: Task) -> None:
-    info = dataset_info(f"phantom-{task}")
-    for name, cases in info.cases.items():
-        split = make_phantom(task, name)
+@pytest.mark.parametrize("name", NAMES)
+def test_form_is_that_of_a_medmnist_set(name: PhantomName) -> None:
+    info = dataset_info(f"phantom-{name}")
+    for split_name, cases in info.cases.items():
+        split = make_phantom(name, split_name)
         assert split.images.shape == (cases, 28, 28) and split.images.dtype == np.uint8
         assert split.labels.dtype == np.int64
-        if task == "multilabel":
+        if info.task == "multilabel":
             assert split.labels.shape == (cases, len(info.classes))
             np.testing.assert_allclose(split.labels.mean(axis=0), phantoms.PREVALENCE, atol=0.01)
         else:
@@ -97,6 +107,9 @@ def test_splits_are_the_same_on_every_call_and_differ_from_each_other() -> None:
     np.testing.assert_array_equal(one.labels, again.labels)
     assert not np.array_equal(one.images, make_phantom("binary", "test").images[:120])
     assert not np.array_equal(one.images, make_phantom("ordinal", "val").images)
+    texture = make_phantom("texture", "val")
+    np.testing.assert_array_equal(texture.images, make_phantom("texture", "val").images)
+    assert not np.array_equal(texture.images, make_phantom("texture", "test").images[:120])
 
 
 def test_size_and_difficulty_keep_the_cases() -> None:
@@ -106,8 +119,10 @@ def test_size_and_difficulty_keep_the_cases() -> None:
 
 
 def test_hash_names_what_a_phantom_is() -> None:
-    hashes = {phantoms.phantom_md5(*made) for made in [("binary", 0.5, 28), ("binary", 0.4, 28), ("ordinal", 0.5, 28)]}
-    assert len(hashes) == 3 and all(len(md5) == 32 for md5 in hashes)
+    made: list[tuple[PhantomName, float, int]]
+    made = [("binary", 0.5, 28), ("binary", 0.4, 28), ("ordinal", 0.5, 28), ("texture", 0.5, 28)]
+    hashes = {phantoms.phantom_md5(*one) for one in made}
+    assert len(hashes) == 4 and all(len(md5) == 32 for md5 in hashes)
 
 
 def test_pixels_stay_as_they_are() -> None:
@@ -116,17 +131,17 @@ def test_pixels_stay_as_they_are() -> None:
     assert phantoms.VERSION == 1 and images.mean() == pytest.approx(123.5461, abs=1e-3)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_file(task: Task, tmp_path: Path) -> None:
-    file = tmp_path / f"phantom-{task}.npz"
-    write_npz(file, task, difficulty=0.3)
-    train, val = read_search_splits(file, dataset_info(f"phantom-{task}"), 28)
-    np.testing.assert_array_equal(train.images, make_phantom(task, "train", 0.3).images)
-    np.testing.assert_array_equal(val.labels, make_phantom(task, "val", 0.3).labels)
+@pytest.mark.parametrize("name", NAMES)
+def test_file(name: PhantomName, tmp_path: Path) -> None:
+    file = tmp_path / f"phantom-{name}.npz"
+    write_npz(file, name, difficulty=0.3)
+    train, val = read_search_splits(file, dataset_info(f"phantom-{name}"), 28)
+    np.testing.assert_array_equal(train.images, make_phantom(name, "train", 0.3).images)
+    np.testing.assert_array_equal(val.labels, make_phantom(name, "val", 0.3).labels)
     with np.load(file) as members:
-        assert members["test_labels"].shape == (240, 3 if task == "multilabel" else 1)
+        assert members["test_labels"].shape == (240, 3 if name == "multilabel" else 1)
     first = hashlib.md5(file.read_bytes()).hexdigest()
-    write_npz(file, task, difficulty=0.3)
+    write_npz(file, name, difficulty=0.3)
     assert first == hashlib.md5(file.read_bytes()).hexdigest()
     assert [left.name for left in tmp_path.iterdir()] == [file.name]
 

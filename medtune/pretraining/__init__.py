@@ -1,0 +1,1 @@
+"""Encoders trained without labels, and what they are worth with a few: knows no engine, as `training`."""

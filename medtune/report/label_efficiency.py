@@ -1,0 +1,273 @@
+"""What few labels are worth, as a page: the numbers of `label_efficiency` with what they mean beside them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medtune.config.sweep import SweepConfig
+from medtune.data.catalogue import describe
+from medtune.data.splits import data_md5
+from medtune.figures.fractions import fractions_figure
+from medtune.figures.reliability import reliability_figure
+from medtune.files import write_whole
+from medtune.label_efficiency import Pooled
+from medtune.models.pretrained import DESCRIPTION, read_encoder
+from medtune.report.document import Block, Bullets, Commands, Document, Picture, Pictures, Section, Table, Text
+from medtune.report.html import as_html
+from medtune.report.markdown import as_markdown, pictures_of
+from medtune.report.words import believed, interval, number
+from medtune.search.folder import SweepFolder
+
+NAME = "label-efficiency"  # of the page, and of the folder of its pictures
+NUMBERS = {"auroc": "AUROC", "accuracy": "accuracy", "ece": "ECE"}
+SPLITS = {"val": "validation", "test": "test"}
+
+Found = Mapping[str, Any]
+
+
+def write_label_efficiency(
+    folder: SweepFolder, config: SweepConfig, found: Found, pooled: Sequence[Pooled]
+) -> tuple[Path, Path]:
+    """`label-efficiency.html` and `.md`, and the pictures of the latter beside it. found, pooled: of
+    `label_efficiency`. Both paths."""
+    pictures = folder.path / NAME
+    pictures.mkdir(exist_ok=True)
+    for old in pictures.glob("*.png"):
+        old.unlink()
+    _draw(found, pooled, describe(config.data).task, pictures)
+    document = label_efficiency_document(config, found, pictures)
+    html, markdown = folder.path / f"{NAME}.html", folder.path / f"{NAME}.md"
+    for name, png in pictures_of(document).items():
+        write_whole(pictures / name, png)
+    write_whole(markdown, as_markdown(document, NAME).encode())
+    write_whole(html, as_html(document).encode())
+    return html, markdown
+
+
+def _draw(found: Found, pooled: Sequence[Pooled], task: Any, folder: Path) -> None:
+    cells = {(cell["arm"], cell["fraction"]): cell for cell in found["cells"]}
+    for key, name in NUMBERS.items():
+        ends = "debiased" if key == "ece" else "value"
+        lines = {
+            arm: np.array(
+                [
+                    [_at(cells, arm, fraction, key, end) for fraction in found["fractions"]]
+                    for end in (ends, "low", "high")
+                ]
+            )
+            for arm in found["arms"]
+        }
+        title = f"{name} on {found['cases']:,} cases of {SPLITS[found['split']]}"
+        fractions_figure(found["fractions"], lines, name, title, folder / f"{key}.png")
+    for index, one in enumerate(pooled):
+        for when, shown in (("before", one.before), ("after", one.after)):
+            reliability_figure(shown, one.labels, task, folder / f"reliability-{index}-{when}.png")
+
+
+def _at(cells: Mapping[Any, Any], arm: str, fraction: float, key: str, end: str) -> float:
+    value = cells[arm, fraction][key][end] if (arm, fraction) in cells else None
+    return float("nan") if value is None else float(value)
+
+
+def label_efficiency_document(config: SweepConfig, found: Found, pictures: Path) -> Document:
+    """pictures: the folder of those that were drawn."""
+    info = describe(config.data)
+    return Document(
+        f"Few labels: {info.title}",
+        list(_verdict(found)),
+        [
+            Section("What was trained", list(_trained(config, found))),
+            Section("What few labels are worth", list(_worth(found, pictures))),
+            Section("What the encoder adds", list(_added(found))),
+            Section("Whether the probabilities can be believed", list(_believed(found, pictures))),
+            Section("Limits", [Bullets(list(_limits(found)))]),
+            Section("Reproducibility", list(_again(config, found))),
+        ],
+    )
+
+
+def _verdict(found: Found) -> Iterator[Block]:
+    where = f"{found['cases']:,} cases of {SPLITS[found['split']]}"
+    yield Text(f"{len(found['arms'])} ways of training on {_listed(found['fractions'])} of the labels, on {where}.")
+    for one in found["differences"]:
+        if one["auroc"]["value"] is None:
+            continue
+        sure = (
+            "more than"
+            if one["auroc"]["low"] > 0
+            else "less than"
+            if one["auroc"]["high"] < 0
+            else "not told apart from"
+        )
+        yield Text(
+            f"{_percent(one['fraction'])}: the AUROC of {one['arm']} less that of {one['against']} is "
+            f"{interval(one['auroc'])}, {sure} nothing."
+        )
+    if found["looks"]:
+        yield Text(
+            f"The sealed test was opened for this: {found['label']}.", "warning" if found["looks"] > 1 else "plain"
+        )
+    else:
+        yield Text("The test split has not been looked at.", "pale")
+
+
+def _trained(config: SweepConfig, found: Found) -> Iterator[Block]:
+    rows = [
+        [
+            _percent(fraction),
+            f"{found['labelled'][str(fraction)]:,}",
+            *(_trainings(found, arm, fraction) for arm in found["arms"]),
+        ]
+        for fraction in found["fractions"]
+    ]
+    yield Table(["labels", "cases", *found["arms"]], rows)
+    yield Text(
+        "Trainings by how they were trained and on how many labelled cases; they differ by the draw of the labels and "
+        "by their seeds. Of one draw the cases of a smaller part lie within those of a larger one, and every class has "
+        "its share, at least one case."
+    )
+    for folder in _encoders(config):
+        told = read_encoder(folder)
+        settings, probe = told["config"], told["probe"]["val/auroc"]
+        yield Text(
+            f"The encoder: {settings['model']['name']} by {settings['method']['name']}, {told['epoch']} of "
+            f"{settings['epochs']} epochs on the {told['images']} images of {told['dataset']} at {told['size']} px, "
+            f"without labels; k-NN probe AUROC {number(probe)} on validation, by which it was chosen."
+        )
+
+
+def _trainings(found: Found, arm: str, fraction: float) -> str:
+    return str(sum(len(cell["trials"]) for cell in _cells(found, fraction) if cell["arm"] == arm))
+
+
+def _cells(found: Found, fraction: float) -> list[Found]:
+    """In the order of the arms."""
+    cells = [cell for cell in found["cells"] if cell["fraction"] == fraction]
+    return sorted(cells, key=lambda cell: found["arms"].index(cell["arm"]))
+
+
+def _encoders(config: SweepConfig) -> list[Path]:
+    """The folders of those that the sweep began with, as far as they are still there."""
+    from medtune.search.prepare import weight_files
+
+    folders = [Path(path).parent for path in weight_files(config)]
+    return [folder for folder in folders if (folder / DESCRIPTION).exists()]
+
+
+def _worth(found: Found, pictures: Path) -> Iterator[Block]:
+    for key, name in NUMBERS.items():
+        yield Picture((pictures / f"{key}.png").read_bytes(), key, f"{name} against the part of the labels")
+    for fraction in found["fractions"]:
+        yield Text(f"{_percent(fraction)} of the labels, {found['labelled'][str(fraction)]:,} cases:")
+        yield Table(
+            ["", "AUROC", "accuracy", "ECE, read", "true ECE"],
+            [
+                [
+                    cell["arm"],
+                    interval(cell["auroc"]),
+                    interval(cell["accuracy"]),
+                    number(cell["ece"]["value"]),
+                    believed(cell["ece"]),
+                ]
+                for cell in _cells(found, fraction)
+            ],
+        )
+    yield Text(
+        "Means over the trainings. The 95 % intervals are for other cases and for other seeds: what each case adds to "
+        "the error of the mean, as by DeLong, and the t-interval of the trainings, squares added. An ECE on few cases "
+        "reads too large; the true one is what endless cases would give."
+    )
+
+
+def _added(found: Found) -> Iterator[Block]:
+    if not found["differences"]:
+        yield Text("There is nothing to compare with: no training without the encoder on the same labels.")
+        return
+    yield Table(
+        ["labels", "", "less", "AUROC"],
+        [
+            [_percent(one["fraction"]), one["arm"], one["against"], interval(one["auroc"])]
+            for one in found["differences"]
+        ],
+    )
+    yield Text("Paired: by the draw of the labels, and by the cases that are reported on.")
+
+
+def _believed(found: Found, pictures: Path) -> Iterator[Block]:
+    how = (
+        "The temperature of each training is that of its validation logits."
+        if found["split"] == "test"
+        else "Each fifth of the cases has the temperature of the other four."
+    )
+    yield Text(f"Before and after a temperature. {how}")
+    yield Table(
+        ["labels", "", "ECE, read", "after", "true ECE", "after", "temperatures"],
+        [
+            [
+                _percent(fraction),
+                cell["arm"],
+                number(cell["ece"]["value"]),
+                number(cell["ece_after"]["value"]),
+                believed(cell["ece"]),
+                believed(cell["ece_after"]),
+                f"{number(min(cell['temperatures']), 2)} to {number(max(cell['temperatures']), 2)}",
+            ]
+            for fraction in found["fractions"]
+            for cell in _cells(found, fraction)
+        ],
+    )
+    for index, one in enumerate(found["pooled"]):
+        shown = [
+            Picture(
+                (pictures / f"reliability-{index}-{when}.png").read_bytes(),
+                f"reliability-{index}-{when}",
+                f"reliability {when} temperature: {one['arm']}",
+                [Text(f"{one['arm']} on {_percent(one['fraction'])}, {when}; all trainings in one", "pale")],
+            )
+            for when in ("before", "after")
+        ]
+        yield Pictures(shown)
+
+
+def _limits(found: Found) -> Iterator[str]:
+    yield (
+        "Validation is labelled in full whatever part of train is: the probe chooses its regularisation on it, and the "
+        "encoder was chosen among pretrainings by its k-NN probe there."
+    )
+    if found["split"] == "val":
+        yield "So numbers on validation are somewhat too good for what has an encoder; `--test` reports on other cases."
+    yield "Trainings that go by epochs count with their last one: no epoch was chosen."
+    yield "Intervals know of these images and seeds, and of no other hospital or device."
+
+
+def _again(config: SweepConfig, found: Found) -> Iterator[Block]:
+    yield Commands([f"medtune sweep {config.sweep}.yaml", f"medtune report --label-efficiency runs/{config.sweep}"])
+    rows = [["seed of the sweep", str(config.seed)], ["MD5 of the data", data_md5(config.data)]]
+    for folder in _encoders(config):
+        told = read_encoder(folder)
+        rows += [
+            ["encoder, SHA-256", told["sha256"]],
+            ["encoder, its pretraining", f"{told['sweep']}, trial {told['trial']}, seed {told['seed']}"],
+            ["encoder, MD5 of its data", told["data_md5"]],
+            ["encoder, method", str(told["config"]["method"])],
+        ]
+        rows += [[name, version] for name, version in told["versions"].items()]
+    yield Table(["", ""], rows)
+    yield Bullets(
+        [
+            "The draws of the labels, the seeds and the settings of each training stand in its `config.yaml`.",
+            "`medtune replay FOLDER TRIAL --verify` trains any of them again and compares to the last bit.",
+            f"The test was looked at {found['looks']} times for what is told here.",
+            "Which trainings there are was fixed before the first one: a grid, nothing pruned, nothing left out.",
+        ]
+    )
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:g} %"
+
+
+def _listed(fractions: Sequence[float]) -> str:
+    return ", ".join(map(_percent, fractions))
