@@ -7,6 +7,9 @@ A seed draws an encoder, the order and the views of its pretraining on train, an
 same probe, on the same labels, is asked of that encoder before its pretraining (random) and after. The AUROC is that of
 the validation split, on which the probe also chooses its strength, for both.
 
+A pretrained encoder's batch norms know the data, those of a fresh one expect mean 0 and variance 1. `--measured-norms`
+lets the random encoder measure them on train first, so that what is left of the difference is in the weights.
+
 The interval is of the mean difference over seeds, for other cases and other seeds: in each resample the validation
 cases are drawn anew with replacement within their classes, and the seeds with replacement; on those cases the drawn
 seeds are scored with either encoder, and the mean of their differences is taken. So a difference never compares
@@ -18,12 +21,14 @@ import argparse
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from medtune.config.pretrain import Method, MoCo, PretrainConfig, SimCLR, VICReg
 from medtune.config.sweep import MEDMNIST, PHANTOMS, Data
@@ -34,6 +39,7 @@ from medtune.data.phantoms import best_auroc
 from medtune.data.splits import labelled_subset, load_search_splits
 from medtune.evaluation.metrics import auroc, probabilities
 from medtune.evaluation.resampling import Resamples, problems, strata_of
+from medtune.models.classifier import Encoder
 from medtune.pretraining.loop import Pretraining
 from medtune.pretraining.probe import Probe
 from medtune.task import Task
@@ -55,17 +61,32 @@ def probe(
     return probabilities(probing.predictions.logits[1], task)
 
 
-def one_seed(data: Data, config: PretrainConfig, fractions: Sequence[float], seed: int) -> list[tuple[Scores, Scores]]:
+def with_measured_norms(encoder: Encoder, train: DeviceSplit) -> Encoder:
+    """A copy whose batch norms hold the means over train's batches."""
+    measured = deepcopy(encoder).train()
+    for part in measured.modules():
+        if isinstance(part, _BatchNorm):
+            part.momentum = None  # a plain mean over the batches
+    with torch.no_grad():
+        for cases in torch.arange(len(train)).split(500):
+            measured(train.batch(cases)[0])
+    return measured
+
+
+def one_seed(
+    data: Data, config: PretrainConfig, fractions: Sequence[float], measured_norms: bool, seed: int
+) -> list[tuple[Scores, Scores]]:
     """Of each fraction, what the probe says on the random encoder and on the pretrained one."""
     torch.set_num_threads(1)
     info = describe(data)
     task, classes = info.task, len(info.classes)
     train, val = (to_device(split, "cpu") for split in load_search_splits(data))
     pretraining = Pretraining(config, task, classes, train, train, seed, PRECISION)
-    random = {name: weight.clone() for name, weight in pretraining.encoder.state_dict().items()}
+    encoder = pretraining.encoder
+    random = (with_measured_norms(encoder, train) if measured_norms else deepcopy(encoder)).state_dict()
     for _ in range(config.epochs):
         pretraining.run_epoch(None)
-    pretrained = pretraining.encoder.state_dict()
+    pretrained = encoder.state_dict()
     said = []
     for fraction in fractions:
         known = train.part(torch.from_numpy(labelled_subset(train.labels.long().numpy(), fraction, seed)))
@@ -93,10 +114,12 @@ def report(data: Data, config: PretrainConfig, options: argparse.Namespace) -> N
     info = describe(data)
     labels = load_search_splits(data)[1].labels
     started = time.perf_counter()
+    one = partial(one_seed, data, config, options.fractions, options.measured_norms)
     with ProcessPoolExecutor(options.processes) as pool:
-        seeds = list(pool.map(partial(one_seed, data, config, options.fractions), range(options.seeds)))
+        seeds = list(pool.map(one, range(options.seeds)))
     print(f"{info.flag} at {data.side} px, {config.model.name}, {config.method.name}: {options.seeds} seeds, ", end="")
     print(f"{config.epochs} epochs, batch {config.batch_size}, {len(labels)} validation cases", end="")
+    print(", measured norms" if options.measured_norms else "", end="")
     print(f"; best AUROC {best_auroc(info.phantom, data.difficulty):.3f}" if info.made else "")
     print(f"{(time.perf_counter() - started) / options.seeds:.0f} s a seed\n")
     print("| labels | random | pretrained | difference | 95 % | by seed |\n" + "|---" * 6 + "|")
@@ -122,6 +145,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.01, 0.05, 0.1, 1.0])
+    parser.add_argument("--measured-norms", action="store_true", help="of the random encoder")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=1)

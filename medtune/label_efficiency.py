@@ -37,12 +37,11 @@ from medtune.inspection.rebuilt import rebuilt
 from medtune.models import IMAGENET
 from medtune.models.pretrained import WEIGHTS
 from medtune.search.folder import FolderError, SweepFolder
-from medtune.search.ledger import Ledger
+from medtune.search.reading import read_ledger
 from medtune.search.sweep import check_data
 from medtune.task import Task
 from medtune.training.device import autocast, detect_device
 from medtune.training.loop import predict_logits
-from medtune.unseal import label_of, open_sealed
 
 SEED = 0  # of cross-fitting, and of what a perfectly calibrated model would read
 PROBE, FINE_TUNED, SUPERVISED = "linear probe", "fine-tuned", "supervised"
@@ -80,7 +79,7 @@ def label_efficiency(
     folder: SweepFolder, config: SweepConfig, test: bool = False, again: bool = False
 ) -> tuple[dict[str, Any], list[Pooled]]:
     """Accuracy, AUROC and ECE by arm and fraction, means over the trials with intervals; the ECE before and after a
-    temperature; and what an encoder adds. Written to `label-efficiency.json`. And what is drawn of it.
+    temperature; and what an encoder adds. And what is drawn of it. On validation nothing in the folder changes.
 
     test: on the test, for which this opens it, all trials in one look; see `open_sealed` for `again`. The temperature
     is then validation's; on validation it is cross-fitted. Raises FolderError where labels were not swept, or where
@@ -89,11 +88,14 @@ def label_efficiency(
     check_data(folder, config)
     trials, task = _ended(folder, config), describe(config.data).task
     train, val = (split.labels for split in load_search_splits(config.data))
-    looks, reported = 0, val
+    looks, label, reported = 0, "", val
     if test:
+        from medtune.unseal import label_of, open_sealed  # with all that a retraining needs
+
         _check_weights(folder, trials)
         looks, splits = open_sealed(folder, config, again)
         told, reported = _on_test(folder, config, trials, splits["test"]), splits["test"].labels
+        label = label_of(looks)
     else:
         told = [_told(one, one.logits) for one in trials]
     cells: dict[tuple[str, float], list[Told]] = defaultdict(list)
@@ -106,7 +108,7 @@ def label_efficiency(
         "sweep": config.sweep,
         "split": "test" if test else "val",
         "looks": looks,
-        "label": label_of(looks) if test else "",
+        "label": label,
         "cases": len(reported),
         "arms": arms,
         "fractions": fractions,
@@ -118,8 +120,14 @@ def label_efficiency(
         "differences": list(_differences(cells, reported, task)),
         "pooled": [{"arm": one.arm, "fraction": one.fraction} for one in pooled],
     }
-    write_whole(folder.path / "label-efficiency.json", (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
     return found, pooled
+
+
+def write_found(folder: SweepFolder, found: Mapping[str, Any]) -> Path:
+    """What `label_efficiency` found, as `label-efficiency.json`, whose path this gives."""
+    path = folder.path / "label-efficiency.json"
+    write_whole(path, (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
+    return path
 
 
 @dataclass(frozen=True)
@@ -138,11 +146,9 @@ def _ended(folder: SweepFolder, config: SweepConfig) -> list[_Ended]:
         raise FolderError(
             f"{folder.path} is of a sweep with all labels: write data.labels: {{fraction: {{choice: [0.1, 1.0]}}}}"
         )
-    ledger = Ledger(folder, config)
+    entries, points, _ = read_ledger(folder, config)
     settings = {
-        entry.number: trial_config(config.trial, ledger.point(entry.number))
-        for entry in ledger.entries()
-        if entry.state == "complete"
+        entry.number: trial_config(config.trial, points[entry.number]) for entry in entries if entry.state == "complete"
     }
     if not settings:
         raise FolderError(f"no trial of {folder.path} has ended yet: `medtune resume {folder.path}` goes on with it")

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medtune.config.default import start_points
-from medtune.config.fill import fill
+from medtune.config.fill import fill, leaves
 from medtune.config.kinds import KINDS, LABELS, PRETRAIN, TRIAL, section_of
 from medtune.config.messages import Finding, findings, tuples
 from medtune.config.notation import kind_of, to_file, to_space, without_distributions
-from medtune.config.problems import Place, Problem, dotted
+from medtune.config.problems import Place, Problem, dotted, shown
 from medtune.config.space import Choice, Pick, Range, corners, distributions, grid_size, resolve
 from medtune.config.sweep import SweepConfig
 from medtune.config.together import labelled_twice, unread, weights
@@ -40,7 +40,7 @@ def check(tree: Mapping[str, Any], known: Sequence[Problem] = ()) -> tuple[Sweep
         if key not in KINDS
     }
     space = _space(tree.get(section), (section,), notation)
-    labels = to_space(data.get(LABELS), labels_place, notation) if isinstance(data, Mapping) else None
+    labels = _labels(data.get(LABELS), labels_place, notation) if isinstance(data, Mapping) else None
     if PRETRAIN in tree and TRIAL in tree:
         notation.append(Problem((PRETRAIN,), "pretrain stands in the place of trial; leave one of them out", True))
     if isinstance(space, Mapping) and LABELS in space:
@@ -76,6 +76,17 @@ def _space(tree: Any, place: Place, problems: list[Problem]) -> Any:
     return None
 
 
+def _labels(tree: Any, place: Place, problems: list[Problem]) -> Any:
+    """The space below `data.labels`: a mapping, or a choice of them; None where all labels are known."""
+    space = to_space(tree, place, problems)
+    wrong = [leaf for leaf in leaves(space) if leaf is not None and not isinstance(leaf, Mapping)]
+    if not wrong:
+        return space
+    found = f"not {kind_of(wrong[0])}" if isinstance(wrong[0], Range) else f"not {shown(wrong[0])}"
+    problems.append(Problem(place, f"{dotted(place)} must be a mapping, {found}; write {{fraction: 0.1}}"))
+    return None
+
+
 def _without_labels(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The file without what stands in its data and is part of the space."""
     data = tree.get("data")
@@ -107,7 +118,8 @@ def _space_problems(space: Any, kind: Any, root: Place) -> list[Problem]:
     """What is wrong with any point of a space, at most one problem a place. root: where it stands in the file."""
     problems: dict[Place, Problem] = {}
     for pick in corners(space):
-        for finding in findings(kind, resolve(space, pick), root):
+        point = resolve(space, pick)
+        for finding in findings(kind, point, root) if point is not None else ():
             problem = _traced(space, pick, finding, root)
             problems.setdefault(problem.place, problem)
     return list(problems.values())

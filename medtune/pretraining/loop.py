@@ -112,24 +112,28 @@ class Pretraining(Progress):
         """Loss, alignment and uniformity of a batch, before its step."""
         images, _ = self.images.batch(cases)
         views = self.augment(torch.cat([images, images]))
+        parts = list(self._parts(views))
         self.optimizer.zero_grad()
-        with self.autocast:
-            keys = self.method.keys(views)
-        keys = None if keys is None else keys.float()
-        embedded, loss = self._gradients(views, keys)
+        keys = self._keys(parts)
+        embedded, loss = self._gradients(parts, keys)
         self.optimizer.step()
         self.method.stepped(self.encoder, keys)
         with torch.no_grad():
             first, second = embedded.chunk(2)
             return torch.stack([loss, alignment(first, second), uniformity(embedded)])
 
-    def _gradients(self, views: Tensor, keys: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Of the loss of a batch, which it gives back behind the embeddings.
+    def _keys(self, parts: Sequence[Tensor]) -> Tensor | None:
+        with self.autocast:
+            keys = [self.method.keys(part) for part in parts]
+        known = [key.float() for key in keys if key is not None]
+        return torch.cat(known) if known else None
+
+    def _gradients(self, parts: Sequence[Tensor], keys: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Of the loss of a batch of views, which it gives back behind the embeddings.
 
         Where the views do not go through the network at once, they go twice: the loss needs the embeddings of all, and
         then each part has its gradient by them (gradient cache, Gao et al. 2021). Batch norm sees the parts.
         """
-        parts = list(self._parts(views))
         with torch.set_grad_enabled(len(parts) == 1):
             embedded = torch.cat([self._embed(part) for part in parts])
         leaves = embedded.detach().requires_grad_()

@@ -26,6 +26,7 @@ from medtune.training.streams import Streams
 STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(-4, 4.1, 0.5))  # of C, from strongly held to free
 WITHOUT_CHOICE = 1.0  # of C, where there is no validation split to choose it on: scikit-learn's default
 ITERATIONS = 1000  # of L-BFGS at most
+SPREAD = 1e-5  # of a feature, beside its mean or 1: below it says nothing
 FEW = 0.5  # cases added to each value of a label that only one value is known of, for its odds
 
 Floats = npt.NDArray[np.float64]
@@ -123,7 +124,8 @@ def fit(features: Floats, targets: npt.NDArray[np.int64], task: Task, classes: i
     The features are brought to mean 0 and standard deviation 1 for it, so that C means the same for every encoder.
     """
     mean, scale = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(scale > 1e-6, scale, 1.0)  # of one case, or of a unit that is always 0
+    # of one case, or of a unit that is always 0; less than this is the rounding of what the network computes
+    scale = np.where(scale > SPREAD * np.maximum(1.0, np.abs(mean)), scale, 1.0)
     scaled = (features - mean) / scale
     if task == "multilabel":
         rows = [_binary(scaled, column, strength) for column in targets.T]

@@ -7,7 +7,7 @@ from typing import Any
 
 from medtune.config.sweep import SweepConfig
 from medtune.evaluate import evaluate
-from medtune.label_efficiency import label_efficiency
+from medtune.label_efficiency import label_efficiency, write_found
 from medtune.report.label_efficiency import write_label_efficiency
 from medtune.report.write import OVERVIEW, write_report
 from medtune.search.folder import SweepFolder
@@ -79,9 +79,10 @@ def report_tracked(folder: SweepFolder, config: SweepConfig, say: Callable[[str]
 def label_efficiency_tracked(folder: SweepFolder, config: SweepConfig, test: bool, again: bool) -> tuple[Path, Path]:
     """Writes what few labels are worth, and adds it to the run of the sweep. test, again: see `label_efficiency`."""
     found, pooled = label_efficiency(folder, config, test, again)
+    numbers = write_found(folder, found)  # before the pictures: a look at the test is not had again
     html, markdown = write_label_efficiency(folder, config, found, pooled)
     with Tracker(folder, config) as tracker:
-        tracker.spool.files(SWEEP, "", (html.name, "label-efficiency.json"))
+        tracker.spool.files(SWEEP, "", (html.name, numbers.name))
         if found["looks"]:
             tracker.spool.tags(SWEEP, {"looks": found["looks"]})
     return html, markdown
