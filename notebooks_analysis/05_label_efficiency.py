@@ -155,7 +155,7 @@ say(
     f"({listed(arms)}), with {listed(map(percent, fractions))} of the {info.cases['train']:,} labels of train, in "
     f"{counted(len(draws), 'draw')} of them. AUROC, accuracy and the expected calibration error (ECE) on "
     f"{counted(found['cases'], 'validation case')}, means over the draws with 95 % intervals.",
-    f"**Results.** With {percent(middle)} of the labels, {counted(labelled[str(middle)], 'case')}, the AUROC was "
+    f"**Results.** With {percent(middle)} of the labels, {counted(labelled[str(middle)], 'case')}, the AUROC was: "
     f"{listed(cell['arm'] + ' ' + interval(cell['auroc']) for cell in at_middle)}. {paired} The ECE read, in "
     "that order, "
     f"{listed(number(cell['ece']['value']) for cell in at_middle)} as trained and "
@@ -183,7 +183,7 @@ say(
     f"**Data.** {info.title} ({sweep.task}, {classes}: {'; '.join(info.classes)}) at {config.data.side} px; "
     f"{info.cases['train']:,} cases of train, {found['cases']:,} of validation. Of train's labels "
     f"{listed(f'{percent(one)} ({labelled[str(one)]:,})' for one in fractions)} were known to a training; validation "
-    "is labelled in full. The test split was not read.",
+    "is labelled in full. The test split is not read here.",
     f"**Draws.** {counted(len(draws), 'draw')} of the labels (seeds {listed(draws)}), stratified, at least one case of "
     "each class. Of one draw the cases of a smaller part lie within those of a larger one, and all arms know the same. "
     "With all of the labels the draws are one and the same, and what differs are seeds of training alone.",
@@ -197,7 +197,7 @@ for told, why in encoders.values():
     say(
         f"**Encoder.** {made['model']['name']} by {made['method']['name']}{f' ({method})' if method else ''} on the "
         f"{told['images']} images of {told['dataset']} at {told['size']} px, without labels: {made['epochs']} epochs "
-        f"in batches of {made['batch_size']} with {made['optimizer']['name']}, learning rate {made['optimizer']['lr']:g}. "
+        f"in batches of {made['batch_size']}, {made['optimizer']['name']} with a rate of {made['optimizer']['lr']:g}. "
         f"Epoch {told['epoch']} of trial {told['trial']} was taken, by the AUROC of a k-NN probe on validation "
         f"({number(told['probe']['val/auroc'])}, {made['neighbours']} neighbours)."
     )
@@ -298,7 +298,7 @@ for place, arm in enumerate(arms):
 ticks = {"tickvals": fractions, "ticktext": [percent(one) for one in fractions], "minor_ticks": ""}
 figure.update_xaxes(type="log", title="labels that were known", **ticks).update_layout(width=1050, height=430)
 show(figure.update_layout(legend={"orientation": "h", "y": -0.28}))
-say("**Figure 1.** What is known against what comes of it, with 95 % intervals. Lower is better for the ECE alone.")
+say("**Figure 1.** What came of how many labels, with 95 % intervals. Higher is better, but for the ECE.")
 
 # %% [markdown]
 # ### 3.2 What the encoder adds
@@ -325,7 +325,7 @@ if differences:
         names = [f"{percent(one['fraction'])}, {arm}" for one in ours]
         error = {"type": "data", "array": above, "arrayminus": below}
         figure.add_scatter(x=x, y=names, error_x=error, mode="markers", name=arm, marker_color=colours[arm])
-    figure.add_vline(0, line_dash="dash", line_color="grey", line_width=1).update_yaxes(autorange="reversed")
+    figure.add_vline(0, line_dash="dash", line_width=1, opacity=1).update_yaxes(autorange="reversed")
     show(figure.update_layout(xaxis_title="difference of the AUROC", height=170 + 32 * len(differences), width=850))
     say("**Figure 2.** The same. An interval that holds 0 shows neither a gain nor that there is none.")
 else:
@@ -371,8 +371,8 @@ figure.update_yaxes(range=[-0.05, 1.05]).update_yaxes(title="came true", col=1)
 show(figure.update_layout(width=1050, height=60 + 300 * -(-len(pooled) // columns)).update_annotations(font_size=13))
 say(
     f"**Figure 3.** Reliability with {percent(middle)} of the labels, before (grey) and after the temperature; the "
-    f"area of a mark is its share of the cases. All trainings of an arm are in one, so each of the {found['cases']:,} cases "
-    "is there once for each of them: the marks look surer than they are."
+    f"area of a mark is its share of the cases. All trainings of an arm are in one, so each of the {found['cases']:,} "
+    "cases is there once for each of them: the marks look surer than they are."
 )
 
 # %% [markdown]
@@ -429,7 +429,7 @@ machines = distinct(f"{one['device']} ({one['processor']}), {one['precision']}" 
 checklist = [
     ("data", f"{info.title}, {config.data.size} px", "sweep.yaml"),
     ("MD5 of the data", data_md5(config.data), "of the file that was read"),
-    ("split", f"{info.cases['train']:,} train, {found['cases']:,} validation; test not read", "as published"),
+    ("split", f"{info.cases['train']:,} train, {found['cases']:,} validation; test not read here", "as published"),
     ("draws of the labels", f"seeds {listed(draws)}", "sweep.yaml, data.labels.seed"),
     ("seed of the sweep", config.seed, "sweep.yaml"),
     ("seeds of the trainings", f"{len({one['seed'] for one in used.values()})} distinct", "trials/*/config.yaml"),

@@ -91,8 +91,9 @@ def label_efficiency_document(config: SweepConfig, found: Found, pictures: Path)
 def _verdict(found: Found) -> Iterator[Block]:
     where = f"{found['cases']:,} cases of {SPLITS[found['split']]}"
     yield Text(f"{len(found['arms'])} ways of training on {_listed(found['fractions'])} of the labels, on {where}.")
+    drawn = [one["fraction"] for one in found["pooled"]]
     for one in found["differences"]:
-        if one["auroc"]["value"] is None:
+        if one["fraction"] not in drawn or one["auroc"]["value"] is None:
             continue
         sure = (
             "more than"
@@ -102,7 +103,7 @@ def _verdict(found: Found) -> Iterator[Block]:
             else "not told apart from"
         )
         yield Text(
-            f"{_percent(one['fraction'])}: the AUROC of {one['arm']} less that of {one['against']} is "
+            f"On {_percent(one['fraction'])} the AUROC of the {one['arm']} less that of the {one['against']} is "
             f"{interval(one['auroc'])}, {sure} nothing."
         )
     if found["looks"]:
@@ -203,15 +204,14 @@ def _believed(found: Found, pictures: Path) -> Iterator[Block]:
     )
     yield Text(f"Before and after a temperature. {how}")
     yield Table(
-        ["labels", "", "ECE, read", "after", "true ECE", "after", "temperatures"],
+        ["labels", "", "ECE", "after", "true ECE after", "temperatures"],
         [
             [
                 _percent(fraction),
                 cell["arm"],
                 number(cell["ece"]["value"]),
                 number(cell["ece_after"]["value"]),
-                believed(cell["ece"]),
-                believed(cell["ece_after"]),
+                believed(cell["ece_after"], 2),
                 f"{number(min(cell['temperatures']), 2)} to {number(max(cell['temperatures']), 2)}",
             ]
             for fraction in found["fractions"]
