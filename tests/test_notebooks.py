@@ -15,10 +15,40 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
+from medtune.encoders import keep_encoder
+from medtune.label_efficiency import label_efficiency
+from medtune.models.pretrained import read_encoder
+from medtune.report.words import believed, interval, number
 from medtune.search.folder import SweepFolder
 
 ROOM = Path(__file__).parents[1] / "notebooks_analysis"
 NOTEBOOKS = sorted(ROOM.glob("*.ipynb"))
+FEW = ROOM / "05_label_efficiency.ipynb"
+ENCODER = """\
+sweep: encoder
+data: {dataset: phantom-binary, difficulty: 0.3}
+pretrain:
+  epochs: 1
+  batch_size: 100
+  model: {name: smallcnn}
+  method: {name: simclr}
+  projector: {hidden: 16, features: 8}
+  precision: float32
+search: {trials: 1}
+pruning: {name: none}
+"""
+LABELS = """\
+sweep: few
+data: {dataset: phantom-binary, difficulty: 0.3, labels: {fraction: {choice: [0.02, 0.1]}, seed: {choice: [0, 1]}}}
+trial:
+  epochs: 2
+  batch_size: 16
+  model: {choice: [{name: smallcnn, finetune: probe}, {name: smallcnn}]}
+  precision: float32
+search: {sampler: grid, trials: 12}
+pruning: {name: none}
+"""
+WITH_ENCODER = "trial.model={choice: [{finetune: probe, weights: PATH}, {finetune: probe}, {name: smallcnn}]}"
 # no script, style or picture is asked of a network
 ASKS_A_NETWORK = re.compile(r"""<(?:script|link|img|iframe)[^>]*(?:src|href)\s*=\s*["']?(?:https?:)?//""")
 
@@ -29,8 +59,8 @@ def cells(notebook: Any) -> list[tuple[str, str, Any]]:
     return [(cell.cell_type, cell.source, cell.metadata.get("tags")) for cell in notebook.cells]
 
 
-def test_all_four_are_there_with_their_scripts() -> None:
-    names = ["01_explore_data", "02_browse_a_sweep", "03_calibration", "04_compare_sweeps"]
+def test_all_five_are_there_with_their_scripts() -> None:
+    names = ["01_explore_data", "02_browse_a_sweep", "03_calibration", "04_compare_sweeps", "05_label_efficiency"]
     assert [path.stem for path in NOTEBOOKS] == names == [path.stem for path in sorted(ROOM.glob("*.py"))]
 
 
@@ -55,7 +85,8 @@ def test_a_notebook_holds_no_output(path: Path) -> None:
 @each_notebook
 def test_the_test_split_is_never_opened(path: Path) -> None:
     text = path.with_suffix(".py").read_text()
-    assert not re.search(r"load_sealed_test|all_splits|unseal|open_sealed", text)
+    assert not re.search(r"load_sealed_test|all_splits|unseal|open_sealed|test\s*=", text)
+    assert set(re.findall(r"label_efficiency\(.*", text)) <= {"label_efficiency(sweep.folder, config)"}
 
 
 @pytest.fixture
@@ -97,11 +128,73 @@ def execute(jupyter: KernelSpecManager, finished: SweepFolder, tmp_path: Path, m
     return executed
 
 
+def drawn_without_a_network(shown: str) -> bool:
+    return "Plotly.newPlot" in shown and not ASKS_A_NETWORK.search(json.dumps(json.loads(shown), ensure_ascii=False))
+
+
 @pytest.mark.slow
-@each_notebook
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path != FEW], ids=lambda path: path.stem)
 def test_a_notebook_runs_and_asks_no_network(path: Path, execute: Any) -> None:
-    shown = execute(path)
-    assert "Plotly.newPlot" in shown and not ASKS_A_NETWORK.search(json.dumps(json.loads(shown), ensure_ascii=False))
+    assert drawn_without_a_network(execute(path))
+
+
+@pytest.fixture
+def swept(tiny: Any, tmp_path: Path) -> Any:
+    """`swept(name, text, *overrides)`: a finished sweep of its own."""
+
+    def run(name: str, text: str, *overrides: str) -> SweepFolder:
+        folder = SweepFolder.create(tmp_path / "runs" / name, tiny.config(*overrides, text=text))
+        folder.unlock()
+        tiny.run(tiny.open(folder))
+        return folder
+
+    return run
+
+
+def words(shown: str) -> str:
+    """What a reader sees of it, without plotly itself and its pictures."""
+    outputs = [output.get("data", {"text": output.get("text", "")}) for output in json.loads(shown)]
+    texts = ["".join(text) for data in outputs for text in data.values() if "<script" not in "".join(text)]
+    return " ".join(re.sub(r"<[^>]*>", " ", "\n".join(texts)).split())
+
+
+@pytest.mark.slow
+def test_few_labels_are_told_as_they_were_measured(
+    swept: Any, execute: Any, finished: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = keep_encoder(pretrained := swept("encoder", ENCODER), pretrained.config())
+    folder = swept("few", LABELS, WITH_ENCODER.replace("PATH", str(encoder / "encoder.safetensors")))
+    monkeypatch.setenv("MEDTUNE_SWEEP", str(folder.path))
+    before = sorted(path for path in folder.path.rglob("*"))
+    shown = execute(FEW)
+    assert drawn_without_a_network(shown) and sorted(path for path in folder.path.rglob("*")) == before
+    told, (found, _) = words(shown), label_efficiency(folder, folder.config())
+    assert len(found["cells"]) == 6 and len(found["differences"]) == 2
+    for cell in found["cells"]:
+        row = [f"{100 * cell['fraction']:g} % ({found['labelled'][str(cell['fraction'])]})", cell["arm"], "2"]
+        row += [
+            interval(cell["auroc"]),
+            interval(cell["accuracy"]),
+            number(cell["ece"]["value"]),
+            believed(cell["ece"]),
+        ]
+        assert " ".join(row) in told
+        assert f"{believed(cell['ece'])} {believed(cell['ece_after'])} {min(cell['temperatures']):.2f} to" in told
+    for one in found["differences"]:
+        assert f"{one['arm']} {one['against']} {interval(one['auroc'])}" in told
+    description = read_encoder(encoder)
+    for one in (description["sha256"], description["data_md5"], "12 ended, 0 failed, 0 pruned", "looks at the test 0"):
+        assert one in told
+    assert "fixed before the first: sampler grid, pruning none" in told and "the test is sealed" in told
+
+
+@pytest.mark.slow
+def test_few_labels_without_an_encoder(swept: Any, execute: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = swept("few", LABELS, "data.labels.fraction=0.1", "data.labels.seed=0", "search.trials=2")
+    monkeypatch.setenv("MEDTUNE_SWEEP", str(folder.path))
+    told = words(execute(FEW))
+    assert "No training begins with an encoder" in told and "There is nothing to compare with" in told
+    assert "There is a single draw of the labels" in told
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_what_no_case_was_wrong_in_is_not_certain() -> None:
     shown, labels = two_columns(np.linspace(-1, 1, 20)), np.repeat([0, 1], 10)
     for measured in (measured_auroc, measured_accuracy):
         found = mean_over_seeds([measured(shown, labels, "binary")] * 3)
-        assert found.value == found.high == 1 and 0.7 < found.low < 0.95
+        assert found.value == found.high == 1 and 0.6 < found.low < 0.95
 
 
 def test_numbers_stay_between_0_and_1() -> None:
@@ -150,28 +150,31 @@ def test_a_calibration_error_has_the_mean_interval_of_its_trainings_and_their_sp
 
 
 SETS, CASES, DRAWS = 200, 120, 5
-SHARED, OWN, SPREAD = 0.8, 0.6, 0.35  # deviations: of a case for all trainings, of it for one, of trainings' skill
+COMMON, OF_ARM, OWN = 0.6, 0.6, 0.3  # deviations of a case: in all trainings, in those of an arm, in one
+LUCK, SPREAD = 0.3, 0.2  # deviations of the skill: by the draw of the labels, by the training
 SKILL, WITHOUT = 1.6, 1.2
 
 
 def true_auroc(skill: float) -> float:
     """The mean over trainings of the chance that a positive case is above a negative one."""
-    return float(norm.cdf(skill / math.sqrt(2 * (SHARED**2 + OWN**2) + SPREAD**2)))
+    noise = 2 * (COMMON**2 + OF_ARM**2 + OWN**2) + LUCK**2 + SPREAD**2
+    return float(norm.cdf(skill / math.sqrt(noise)))
+
+
+def trained(skill: float, common: Any, luck: Any, labels: Any, generator: np.random.Generator) -> list[Measured]:
+    """An arm: a training for each draw, whose luck is given."""
+    cases = common + generator.normal(0, OF_ARM, CASES)
+    skills = skill + luck + generator.normal(0, SPREAD, DRAWS)
+    scores = cases + skills[:, None] * labels + generator.normal(0, OWN, (DRAWS, CASES))
+    return [measured_auroc(two_columns(one), labels, "binary") for one in scores]
 
 
 def test_it_holds_the_truth_about_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(0)
+    generator, labels = np.random.default_rng(0), (np.arange(CASES) < 40).astype(np.int64)
     held = {"mean": 0, "difference": 0}
     for _ in range(SETS):
-        labels = (np.arange(CASES) < 40).astype(np.int64)
-        cases = generator.normal(0, SHARED, CASES)
-        luck = generator.normal(0, SPREAD, DRAWS)  # of the draw, for both kinds of training
-
-        def trained(skill: float, labels: Any = labels, cases: Any = cases, luck: Any = luck) -> list[Measured]:
-            scores = [cases + (skill + one) * labels + generator.normal(0, OWN, CASES) for one in luck]
-            return [measured_auroc(two_columns(one), labels, "binary") for one in scores]
-
-        with_, without = trained(SKILL), trained(WITHOUT)
+        common, luck = generator.normal(0, COMMON, CASES), generator.normal(0, LUCK, DRAWS)
+        with_, without = (trained(skill, common, luck, labels, generator) for skill in (SKILL, WITHOUT))
         mean, difference = mean_over_seeds(with_), difference_over_seeds(with_, without)
         held["mean"] += mean.low <= true_auroc(SKILL) <= mean.high
         held["difference"] += difference.low <= true_auroc(SKILL) - true_auroc(WITHOUT) <= difference.high
