@@ -36,6 +36,7 @@ from medtune.files import write_whole
 from medtune.inspection.rebuilt import rebuilt
 from medtune.models import IMAGENET
 from medtune.models.pretrained import WEIGHTS
+from medtune.report.label_efficiency import Pooled
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.reading import read_ledger
 from medtune.search.sweep import check_data
@@ -61,18 +62,6 @@ class Told:
     draw: int
     logits: Floats
     shown: Floats
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """All trainings of an arm on a fraction in one, for a reliability diagram. before, after the temperature: (cases of
-    all, classes), with the labels of each."""
-
-    arm: str
-    fraction: float
-    before: Floats
-    after: Floats
-    labels: Integers
 
 
 def label_efficiency(

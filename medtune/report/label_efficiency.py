@@ -1,6 +1,7 @@
 """What few labels are worth, as a page: the numbers of `label_efficiency` with what they mean beside them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 from medtune.config.sweep import SweepConfig
 from medtune.data.catalogue import describe
 from medtune.data.splits import data_md5
+from medtune.evaluation.metrics import Floats, Integers
 from medtune.figures.fractions import fractions_figure
 from medtune.figures.reliability import reliability_figure
 from medtune.files import write_whole
-from medtune.label_efficiency import Pooled
 from medtune.models.pretrained import DESCRIPTION, read_encoder
 from medtune.report.document import Block, Bullets, Commands, Document, Picture, Pictures, Section, Table, Text
 from medtune.report.html import as_html
@@ -25,6 +26,18 @@ NUMBERS = {"auroc": "AUROC", "accuracy": "accuracy", "ece": "ECE"}
 SPLITS = {"val": "validation", "test": "test"}
 
 Found = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """All trainings of an arm on a fraction in one, for a reliability diagram. before, after the temperature: (cases of
+    all, classes), with the labels of each."""
+
+    arm: str
+    fraction: float
+    before: Floats
+    after: Floats
+    labels: Integers
 
 
 def write_label_efficiency(
