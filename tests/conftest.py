@@ -20,6 +20,8 @@ from PIL import Image
 
 from medtune.config.read import read_sweep
 from medtune.config.sweep import SweepConfig
+from medtune.data import Split
+from medtune.data.batches import DeviceSplit, to_device
 from medtune.evaluation.metrics import probabilities
 from medtune.retraining.plan import plan_retrain
 from medtune.retraining.train import OnEpoch, retrain
@@ -131,6 +133,29 @@ class TinySweeps:
 
     def entries(self, folder: SweepFolder) -> list[Entry]:
         return Ledger(folder, folder.config()).entries()
+
+
+LEARNT: dict[Task, int] = {"binary": 2, "multiclass": 3, "multilabel": 4, "ordinal": 3}  # classes
+
+
+def _make_split(
+    task: Task = "binary", cases: int = 40, size: int = 16, channels: int = 1, seed: int = 0
+) -> DeviceSplit:
+    """Noise that is brighter the higher the label, or the more labels, so that there is something to learn."""
+    generator = np.random.default_rng(seed)
+    if task == "multilabel":
+        labels = generator.integers(0, 2, (cases, LEARNT[task]))
+    else:
+        labels = np.arange(cases) % LEARNT[task]
+    brightness = 20 * labels.reshape(cases, -1).sum(axis=1)
+    images = generator.integers(0, 170, (cases, size, size, channels)) + brightness[:, None, None, None]
+    return to_device(Split(images.astype(np.uint8), labels), "cpu")
+
+
+@pytest.fixture
+def make_split() -> Callable[..., DeviceSplit]:
+    """`make_split(task, cases, size, channels, seed)`, all with defaults."""
+    return _make_split
 
 
 @pytest.fixture(autouse=True)

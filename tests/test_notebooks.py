@@ -26,10 +26,10 @@ NOTEBOOKS = sorted(ROOM.glob("*.ipynb"))
 FEW = ROOM / "05_label_efficiency.ipynb"
 ENCODER = """\
 sweep: encoder
-data: {dataset: phantom-binary, difficulty: 0.3}
+data: {dataset: phantom-binary, difficulty: 0.3, train_fraction: 0.1}
 pretrain:
   epochs: 1
-  batch_size: 100
+  batch_size: 30
   model: {name: smallcnn}
   method: {name: simclr}
   projector: {hidden: 16, features: 8}
@@ -43,12 +43,15 @@ data: {dataset: phantom-binary, difficulty: 0.3, labels: {fraction: {choice: [0.
 trial:
   epochs: 2
   batch_size: 16
-  model: {choice: [{name: smallcnn, finetune: probe}, {name: smallcnn}]}
+  model:
+    choice:
+      - {name: smallcnn, finetune: probe, weights: ENCODER}
+      - {name: smallcnn, finetune: probe}
+      - {name: smallcnn}
   precision: float32
 search: {sampler: grid, trials: 12}
 pruning: {name: none}
 """
-WITH_ENCODER = "trial.model={choice: [{finetune: probe, weights: PATH}, {finetune: probe}, {name: smallcnn}]}"
 # no script, style or picture is asked of a network
 ASKS_A_NETWORK = re.compile(r"""<(?:script|link|img|iframe)[^>]*(?:src|href)\s*=\s*["']?(?:https?:)?//""")
 
@@ -138,17 +141,11 @@ def test_a_notebook_runs_and_asks_no_network(path: Path, execute: Any) -> None:
     assert drawn_without_a_network(execute(path))
 
 
-@pytest.fixture
-def swept(tiny: Any, tmp_path: Path) -> Any:
-    """`swept(name, text, *overrides)`: a finished sweep of its own."""
-
-    def run(name: str, text: str, *overrides: str) -> SweepFolder:
-        folder = SweepFolder.create(tmp_path / "runs" / name, tiny.config(*overrides, text=text))
-        folder.unlock()
-        tiny.run(tiny.open(folder))
-        return folder
-
-    return run
+def finished_sweep(tiny: Any, path: Path, text: str) -> SweepFolder:
+    folder = SweepFolder.create(path, tiny.config(text=text))
+    folder.unlock()
+    tiny.run(tiny.open(folder))
+    return folder
 
 
 def words(shown: str) -> str:
@@ -160,14 +157,17 @@ def words(shown: str) -> str:
 
 @pytest.mark.slow
 def test_few_labels_are_told_as_they_were_measured(
-    swept: Any, execute: Any, finished: SweepFolder, monkeypatch: pytest.MonkeyPatch
+    tiny: Any, execute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = keep_encoder(pretrained := swept("encoder", ENCODER), pretrained.config())
-    folder = swept("few", LABELS, WITH_ENCODER.replace("PATH", str(encoder / "encoder.safetensors")))
+    pretrained = finished_sweep(tiny, tmp_path / "runs" / "encoder", ENCODER)
+    encoder = keep_encoder(pretrained, pretrained.config())
+    assert encoder is not None
+    text = LABELS.replace("ENCODER", str(encoder / "encoder.safetensors"))
+    folder = finished_sweep(tiny, tmp_path / "runs" / "few", text)
     monkeypatch.setenv("MEDTUNE_SWEEP", str(folder.path))
-    before = sorted(path for path in folder.path.rglob("*"))
+    before = sorted(folder.path.rglob("*"))
     shown = execute(FEW)
-    assert drawn_without_a_network(shown) and sorted(path for path in folder.path.rglob("*")) == before
+    assert drawn_without_a_network(shown) and sorted(folder.path.rglob("*")) == before
     told, (found, _) = words(shown), label_efficiency(folder, folder.config())
     assert len(found["cells"]) == 6 and len(found["differences"]) == 2
     for cell in found["cells"]:
@@ -186,15 +186,6 @@ def test_few_labels_are_told_as_they_were_measured(
     for one in (description["sha256"], description["data_md5"], "12 ended, 0 failed, 0 pruned", "looks at the test 0"):
         assert one in told
     assert "fixed before the first: sampler grid, pruning none" in told and "the test is sealed" in told
-
-
-@pytest.mark.slow
-def test_few_labels_without_an_encoder(swept: Any, execute: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = swept("few", LABELS, "data.labels.fraction=0.1", "data.labels.seed=0", "search.trials=2")
-    monkeypatch.setenv("MEDTUNE_SWEEP", str(folder.path))
-    told = words(execute(FEW))
-    assert "No training begins with an encoder" in told and "There is nothing to compare with" in told
-    assert "There is a single draw of the labels" in told
 
 
 @pytest.mark.slow

@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 
 from medtune.config.pretrain import PretrainConfig
-from medtune.data import Split
-from medtune.data.batches import DeviceSplit, to_device
+from medtune.data.batches import DeviceSplit
 from medtune.pretraining.loop import Pretraining
 from medtune.task import Task
 
@@ -24,28 +22,8 @@ QUICK: dict[str, Any] = {
 }
 
 
-def _make_split(
-    task: Task = "binary", cases: int = 40, size: int = 16, channels: int = 1, seed: int = 0
-) -> DeviceSplit:
-    """Noise that is brighter the higher the label, or the more labels, so that there is something to learn."""
-    generator = np.random.default_rng(seed)
-    if task == "multilabel":
-        labels = generator.integers(0, 2, (cases, CLASSES[task]))
-    else:
-        labels = np.arange(cases) % CLASSES[task]
-    brightness = 20 * labels.reshape(cases, -1).sum(axis=1)
-    images = generator.integers(0, 170, (cases, size, size, channels)) + brightness[:, None, None, None]
-    return to_device(Split(images.astype(np.uint8), labels), "cpu")
-
-
 @pytest.fixture
-def make_split() -> Callable[..., DeviceSplit]:
-    """`make_split(task, cases, size, channels, seed)`, all with defaults."""
-    return _make_split
-
-
-@pytest.fixture
-def make_pretraining() -> Callable[..., Pretraining]:
+def make_pretraining(make_split: Callable[..., DeviceSplit]) -> Callable[..., Pretraining]:
     """`make_pretraining(task, seed=…, images=…, labelled=…, **keys of the configuration)`, all with defaults."""
 
     def make(
@@ -57,8 +35,8 @@ def make_pretraining() -> Callable[..., Pretraining]:
         **keys: Any,
     ) -> Pretraining:
         config = PretrainConfig.model_validate(QUICK | keys)
-        images = images or _make_split(task)
-        labelled = labelled or _make_split(task)
+        images = images or make_split(task)
+        labelled = labelled or make_split(task)
         return Pretraining(config, task, CLASSES[task], images, labelled, seed, config.precision)
 
     return make
