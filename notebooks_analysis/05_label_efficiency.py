@@ -371,8 +371,8 @@ figure.update_yaxes(range=[-0.05, 1.05]).update_yaxes(title="came true", col=1)
 show(figure.update_layout(width=1050, height=60 + 300 * -(-len(pooled) // columns)).update_annotations(font_size=13))
 say(
     f"**Figure 3.** Reliability with {percent(middle)} of the labels, before (grey) and after the temperature; the "
-    f"area of a mark is its share of the cases. All trainings of an arm are in one, so each of the {found['cases']:,} "
-    "cases is there once for each of them: the marks look surer than they are."
+    f"larger a mark, the more cases. All trainings of an arm are in one, so each of the {found['cases']:,} cases "
+    "is there once for each of them: the marks look surer than they are."
 )
 
 # %% [markdown]
@@ -390,10 +390,13 @@ limits = [
     "The settings of a training are the same for all parts of the labels, and tuned for none of them."
     if not varied
     else f"Settings varied too ({', '.join(varied)}); the means are over what was tried, and not over draws alone.",
-    f"Of {counted(len(differences), 'interval')} for differences {0.05 * len(differences):.2g} would leave out nothing "
-    "by chance alone, were there no difference anywhere; no correction was made.",
     "The intervals know of these images and draws, and of no other hospital or device, nor of another pretraining.",
 ]
+if differences:
+    by_chance = f"{0.05 * len(differences):.2g} of {counted(len(differences), 'interval')} for differences"
+    limits.append(
+        f"By chance alone {by_chance} would not hold 0, were there no difference at all; nothing is corrected."
+    )
 if begun:
     limits.insert(
         1, "The encoder was chosen by a probe on the same cases, so what begins with it looks somewhat better."
@@ -403,7 +406,11 @@ limits += [
     for told in known
     if told["images"] != "train" and told["data_md5"] == data_md5(config.data)
 ]
-limits += [f"Of {len(encoders) - len(known)} encoders nothing is known."] if len(encoders) > len(known) else []
+limits += (
+    [f"How {counted(len(encoders) - len(known), 'encoder')} came about is not known here."]
+    if len(encoders) > len(known)
+    else []
+)
 limits += (
     ["There is a single draw of the labels: how much another would change is not known."] if len(draws) == 1 else []
 )

@@ -96,7 +96,8 @@ class Pretraining(Progress):
     def _train_epoch(self, past: Sequence[EpochRecord]) -> dict[str, float]:
         """One pass over the images; means over its batches."""
         config = self.config
-        self.encoder.train(), self.method.train()
+        self.encoder.train()
+        self.method.train()
         order = torch.randperm(len(self.images), generator=self.streams.order).to(self.device)
         batches = [batch for batch in order.split(config.batch_size) if len(batch) > 1]  # alone, one has no others
         totals = torch.zeros(3, device=self.device)
@@ -158,7 +159,8 @@ class Pretraining(Progress):
         yield from views.split(2 * size)
 
     def time_batches(self, count: int) -> tuple[float, int]:
-        self.encoder.train(), self.method.train()
+        self.encoder.train()
+        self.method.train()
         batches = torch.arange(len(self.images), device=self.device).split(self.config.batch_size)[: count + 1]
         self._train_step(batches[0]).tolist()
         started = time.perf_counter()
