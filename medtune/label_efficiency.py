@@ -37,6 +37,7 @@ from medtune.inspection.rebuilt import rebuilt
 from medtune.models import IMAGENET
 from medtune.models.pretrained import WEIGHTS
 from medtune.report.label_efficiency import Pooled
+from medtune.search.entries import Entry
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.reading import read_ledger
 from medtune.search.sweep import check_data
@@ -53,11 +54,14 @@ BESIDE = {PROBE: UNTRAINED, FINE_TUNED: SUPERVISED}  # what the same does withou
 
 @dataclass(frozen=True)
 class Told:
-    """What a trial says. fraction, draw: of the labels. arm: how it was trained, in words. logits: (cases, classes) of
-    validation; shown: of the cases that are reported, the same unless that is the test."""
+    """What a trial says. fraction, draw: of the labels. arm: how it was trained, in words; plain: the same without what
+    tells it from others of its kind. network: its name. logits: (cases, classes) of validation; shown: of the cases
+    that are reported, the same unless that is the test."""
 
     trial: int
     arm: str
+    plain: str
+    network: str
     fraction: float
     draw: int
     logits: Floats
@@ -75,9 +79,9 @@ def label_efficiency(
     no trial has ended.
     """
     check_data(folder, config)
-    trials, task = _ended(folder, config), describe(config.data).task
+    (trials, looks, others), task = _ended(folder, config), describe(config.data).task
     train, val = (split.labels for split in load_search_splits(config.data))
-    looks, label, reported = 0, "", val
+    label, reported = "", val
     if test:
         from medtune.unseal import label_of, open_sealed  # with all that a retraining needs
 
@@ -101,6 +105,9 @@ def label_efficiency(
         "cases": len(reported),
         "arms": arms,
         "fractions": fractions,
+        "trials": len(trials),
+        "others": others,
+        "at_best_epoch": sum(not one.last for one in trials),
         "labelled": {str(fraction): len(labelled_subset(train, fraction, SEED)) for fraction in fractions},
         "cells": [
             {"arm": arm, "fraction": fraction, **_cell(each, calibrated, val, reported, task)}
@@ -121,41 +128,45 @@ def write_found(folder: SweepFolder, found: Mapping[str, Any]) -> Path:
 
 @dataclass(frozen=True)
 class _Ended:
-    """A trial that ran to its end. logits: of validation, after its last epoch where that was kept."""
+    """A trial that ran to its end. logits: of validation, after its last epoch where that was kept, as `last` says,
+    else after its best. weights: where those of the same epoch are, if they are."""
 
     number: int
     settings: TrialConfig
     arm: str
     logits: Floats
     weights: Path
+    last: bool
 
 
-def _ended(folder: SweepFolder, config: SweepConfig) -> list[_Ended]:
+def _ended(folder: SweepFolder, config: SweepConfig) -> tuple[list[_Ended], int, int]:
+    """And how often the test was looked at, and how many trials there are that did not run to their end."""
     if config.trial["labels"] is None:
         raise FolderError(
             f"{folder.path} is of a sweep with all labels: write data.labels: {{fraction: {{choice: [0.1, 1.0]}}}}"
         )
-    entries, points, _ = read_ledger(folder, config)
-    settings = {
-        entry.number: trial_config(config.trial, points[entry.number]) for entry in entries if entry.state == "complete"
-    }
-    if not settings:
+    entries, points, looks = read_ledger(folder, config)
+    complete = [entry for entry in entries if entry.state == "complete"]
+    if not complete:
         raise FolderError(f"no trial of {folder.path} has ended yet: `medtune resume {folder.path}` goes on with it")
-    names = arm_names([one.model for one in settings.values()])
-    return [
-        _Ended(number, one, name, *_last_logits(folder, number))
-        for (number, one), name in zip(settings.items(), names, strict=True)
+    settings = [trial_config(config.trial, points[entry.number]) for entry in complete]
+    names = arm_names([one.model for one in settings])
+    ended = [
+        _Ended(entry.number, one, name, *_last_logits(folder, entry))
+        for entry, one, name in zip(complete, settings, names, strict=True)
     ]
+    return ended, looks, len(entries) - len(complete)
 
 
-def _last_logits(folder: SweepFolder, number: int) -> tuple[Floats, Path]:
-    """And the weights of the same epoch, wherever they were kept."""
-    kept = folder.predictions(number)
+def _last_logits(folder: SweepFolder, entry: Entry) -> tuple[Floats, Path, bool]:
+    """The logits, the weights of the same epoch, and whether it is the last."""
+    kept, number = folder.predictions(entry.number), entry.number
     if kept is None:
         raise FolderError(f"{folder.path} has no predictions of trial {number}: `medtune resume` brings them back")
-    last = max(record["epoch"] for record in folder.epochs(number))
-    which = "last" if last in kept["epochs"] and (folder.trial(number) / "last").exists() else "best"
-    return kept["logits"][-1], folder.trial(number) / which / "model.safetensors"
+    epoch = int(kept["epochs"][-1])
+    which = "best" if epoch == entry.best_epoch else "last"
+    last = epoch == max(record["epoch"] for record in folder.epochs(number))
+    return kept["logits"][-1], folder.trial(number) / which / "model.safetensors", last
 
 
 def arm_names(models: Sequence[ModelConfig]) -> list[str]:
@@ -196,7 +207,8 @@ def _arms(told: Sequence[Told]) -> list[str]:
 def _told(one: _Ended, shown: Floats) -> Told:
     labels = one.settings.labels
     assert labels is not None
-    return Told(one.number, one.arm, labels.fraction, labels.seed, one.logits, shown)
+    model = one.settings.model
+    return Told(one.number, one.arm, _arm(model), model.name, labels.fraction, labels.seed, one.logits, shown)
 
 
 def _check_weights(folder: SweepFolder, trials: Sequence[_Ended]) -> None:
@@ -273,11 +285,16 @@ def _after_temperature(one: Told, labels: Integers, task: Task) -> Floats:
 def _differences(
     cells: Mapping[tuple[str, float], Sequence[Told]], labels: Integers, task: Task
 ) -> Iterator[dict[str, Any]]:
-    """What an encoder adds to the AUROC, paired by the draw of the labels."""
+    """What an encoder adds to the AUROC of a network, paired by the draw of the labels."""
     for (arm, fraction), each in cells.items():
-        against = next((without for name, without in BESIDE.items() if arm.startswith(name)), "")
-        of_draw = {one.draw: one for one in cells.get((against, fraction), ())}
-        pairs = [(one, of_draw[one.draw]) for one in each if one.draw in of_draw]
+        without = next((without for name, without in BESIDE.items() if each[0].plain.startswith(name)), None)
+        beside = [
+            one
+            for (_, of), others in cells.items()
+            for one in others
+            if of == fraction and one.plain == without and one.network == each[0].network
+        ]
+        pairs = _paired(each, beside)
         if not pairs:
             continue
         one, other = (
@@ -285,4 +302,12 @@ def _differences(
             for side in zip(*pairs, strict=True)
         )
         found = difference_over_seeds(one, other)
-        yield {"fraction": fraction, "arm": arm, "against": against, "auroc": found.as_json()}
+        yield {"fraction": fraction, "arm": arm, "against": beside[0].arm, "auroc": found.as_json()}
+
+
+def _paired(each: Sequence[Told], others: Sequence[Told]) -> list[tuple[Told, Told]]:
+    """Trainings of the same draw, each of them once."""
+    left = defaultdict(list)
+    for other in others:
+        left[other.draw].append(other)
+    return [(one, left[one.draw].pop(0)) for one in each if left[one.draw]]

@@ -15,7 +15,7 @@ from medtune.figures.fractions import fractions_figure
 from medtune.figures.reliability import reliability_figure
 from medtune.files import write_whole
 from medtune.models.pretrained import DESCRIPTION, read_encoder
-from medtune.report.document import Block, Bullets, Commands, Document, Picture, Pictures, Section, Table, Text
+from medtune.report.document import Block, Bullets, Commands, Document, Picture, Pictures, Section, Table, Text, Tone
 from medtune.report.html import as_html
 from medtune.report.markdown import as_markdown, pictures_of
 from medtune.report.words import believed, interval, number
@@ -108,21 +108,17 @@ def _verdict(found: Found) -> Iterator[Block]:
     for one in found["differences"]:
         if one["fraction"] not in drawn or one["auroc"]["value"] is None:
             continue
-        sure = (
-            "more than"
-            if one["auroc"]["low"] > 0
-            else "less than"
-            if one["auroc"]["high"] < 0
-            else "not told apart from"
-        )
+        low, high = one["auroc"]["low"], one["auroc"]["high"]
+        sure = "more than" if low > 0 else "less than" if high < 0 else "not told apart from"
         yield Text(
             f"On {_percent(one['fraction'])} the AUROC of the {one['arm']} less that of the {one['against']} is "
             f"{interval(one['auroc'])}, {sure} nothing."
         )
-    if found["looks"]:
-        yield Text(
-            f"The sealed test was opened for this: {found['label']}.", "warning" if found["looks"] > 1 else "plain"
-        )
+    if found["split"] == "test":
+        tone: Tone = "warning" if found["looks"] > 1 else "plain"
+        yield Text(f"The sealed test was opened for this: {found['label']}.", tone)
+    elif found["looks"]:
+        yield Text(f"The test split has been looked at, {found['looks']} in all; nothing here is of it.", "pale")
     else:
         yield Text("The test split has not been looked at.", "pale")
 
@@ -251,7 +247,14 @@ def _limits(found: Found) -> Iterator[str]:
     )
     if found["split"] == "val":
         yield "So numbers on validation are somewhat too good for what has an encoder; `--test` reports on other cases."
-    yield "Trainings that go by epochs count with their last one: no epoch was chosen."
+    if found["at_best_epoch"]:
+        yield (
+            f"Of {found['at_best_epoch']} trainings only the best epoch on validation was kept, so they read somewhat "
+            "too well; the others count with their last one."
+        )
+    else:
+        yield "Trainings that go by epochs count with their last one: no epoch was chosen."
+    yield "With all labels every draw is the same: what is between those trainings is their seeds alone."
     yield "Intervals know of these images and seeds, and of no other hospital or device."
 
 
@@ -272,8 +275,9 @@ def _again(config: SweepConfig, found: Found) -> Iterator[Block]:
         [
             "The draws of the labels, the seeds and the settings of each training stand in its `config.yaml`.",
             "`medtune replay FOLDER TRIAL --verify` trains any of them again and compares to the last bit.",
-            f"The test was looked at {found['looks']} times for what is told here.",
-            "Which trainings there are was fixed before the first one: a grid, nothing pruned, nothing left out.",
+            f"The test has been looked at {found['looks']} times in all, as the ledger has it.",
+            f"{found['trials']} trainings ran to their end and are told of; {found['others']} others did not. The "
+            f"search was {config.search.sampler}, the pruning {config.pruning.name}.",
         ]
     )
 

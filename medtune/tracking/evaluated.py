@@ -83,6 +83,6 @@ def label_efficiency_tracked(folder: SweepFolder, config: SweepConfig, test: boo
     html, markdown = write_label_efficiency(folder, config, found, pooled)
     with Tracker(folder, config) as tracker:
         tracker.spool.files(SWEEP, "", (html.name, numbers.name))
-        if found["looks"]:
+        if test:
             tracker.spool.tags(SWEEP, {"looks": found["looks"]})
     return html, markdown
