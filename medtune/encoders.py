@@ -9,7 +9,7 @@ from medtune.config.pretrain import PretrainConfig
 from medtune.config.sweep import SweepConfig
 from medtune.data.catalogue import describe
 from medtune.data.splits import data_md5
-from medtune.models.pretrained import FOLDER, write_encoder
+from medtune.models.pretrained import FOLDER, described, write_encoder
 from medtune.provenance import versions
 from medtune.search.folder import SweepFolder
 from medtune.search.summary import Summary
@@ -34,6 +34,8 @@ def _description(folder: SweepFolder, config: SweepConfig, summary: Summary) -> 
     number, info = summary.best.number, describe(config.data)
     settings = settings_at(config.trial, summary.ledger.point(number))
     assert isinstance(settings, PretrainConfig)
+    begun_with = None if settings.model.weights is None else described(Path(settings.model.weights))
+    before = "train" if begun_with is None else begun_with["images"]  # an encoder may go on from another
     return {
         "sweep": config.sweep,
         "sweep_id": folder.sweep_id,
@@ -45,7 +47,7 @@ def _description(folder: SweepFolder, config: SweepConfig, summary: Summary) -> 
         "data_md5": data_md5(config.data),
         "size": config.data.side,
         "channels": 3 if config.data.as_rgb else info.channels,
-        "images": settings.images,
+        "images": "train" if settings.images == before == "train" else "train+val",
         "probe": {key: value for key, value in summary.numbers(summary.best).items() if key.startswith("val/")},
         "config": settings.model_dump(mode="json"),
         "versions": versions(),

@@ -15,7 +15,7 @@ import numpy as np
 
 from medtune.config.default import trial_config
 from medtune.config.sweep import SweepConfig
-from medtune.config.trial import ModelConfig, TrialConfig
+from medtune.config.trial import Labels, ModelConfig, TrialConfig
 from medtune.data import Split
 from medtune.data.batches import to_device
 from medtune.data.catalogue import describe
@@ -35,8 +35,8 @@ from medtune.evaluation.recalibration import cross_fitted
 from medtune.files import write_whole
 from medtune.inspection.rebuilt import rebuilt
 from medtune.models import IMAGENET
-from medtune.models.pretrained import WEIGHTS
-from medtune.report.label_efficiency import Pooled
+from medtune.models.pretrained import described
+from medtune.report.label_efficiency import Pooled, page_name
 from medtune.search.entries import Entry
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.reading import read_ledger
@@ -121,7 +121,7 @@ def label_efficiency(
 
 def write_found(folder: SweepFolder, found: Mapping[str, Any]) -> Path:
     """What `label_efficiency` found, as `label-efficiency.json`, whose path this gives."""
-    path = folder.path / "label-efficiency.json"
+    path = folder.path / f"{page_name(found)}.json"
     write_whole(path, (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
     return path
 
@@ -183,18 +183,20 @@ def arm_names(models: Sequence[ModelConfig]) -> list[str]:
 
 
 def _arm(model: ModelConfig) -> str:
+    part = "" if model.finetune in ("all", "probe") else ", the head alone" if model.finetune == "head" else ", in part"
     if model.weights is None:
-        return UNTRAINED if model.finetune == "probe" else SUPERVISED
-    how = PROBE if model.finetune == "probe" else FINE_TUNED
+        return UNTRAINED if model.finetune == "probe" else SUPERVISED + part
+    how = PROBE if model.finetune == "probe" else FINE_TUNED + part
     return f"{how} from ImageNet" if model.weights == IMAGENET else how
 
 
 def _origin(model: ModelConfig) -> str:
-    """The sweep that made its encoder, by the name of its folder."""
+    """The sweep that made its encoder, and which one of its encoders it is."""
     if model.weights in (None, IMAGENET):
         return str(model.weights)
     path = Path(str(model.weights))
-    return path.parent.parent.name if path.name == WEIGHTS else path.stem
+    told = described(path)
+    return path.stem if told is None else f"{told['sweep']} {told['sha256'][:6]}"
 
 
 def _arms(told: Sequence[Told]) -> list[str]:
@@ -205,8 +207,7 @@ def _arms(told: Sequence[Told]) -> list[str]:
 
 
 def _told(one: _Ended, shown: Floats) -> Told:
-    labels = one.settings.labels
-    assert labels is not None
+    labels = one.settings.labels or Labels()
     model = one.settings.model
     return Told(one.number, one.arm, _arm(model), model.name, labels.fraction, labels.seed, one.logits, shown)
 

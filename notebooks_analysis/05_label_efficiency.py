@@ -40,7 +40,7 @@ from medtune.data.splits import data_md5
 from medtune.evaluation.calibration import binned, usual_kind
 from medtune.figures.canvas import COLOURS
 from medtune.label_efficiency import label_efficiency
-from medtune.models.pretrained import read_encoder
+from medtune.models.pretrained import described
 from medtune.report.words import believed, interval, number
 from medtune.search.prepare import weight_files
 
@@ -102,9 +102,9 @@ def verdict(difference):
 
 
 def encoder_at(path):
-    """What its `encoder.json` says, and why that cannot be had."""
+    """What is said of its weights, and why that cannot be had."""
     try:
-        return read_encoder(Path(path).parent), ""
+        return described(Path(path)), f"nothing is said of {path}"
     except (DataError, OSError) as error:
         return None, str(error)
 

@@ -15,7 +15,7 @@ from medtune.config.trial import Labels
 from medtune.data import DataError, splits
 from medtune.data.splits import data_md5, labelled_subset
 from medtune.encoders import keep_encoder
-from medtune.models.pretrained import read_encoder
+from medtune.models.pretrained import described, encoder_in, read_encoder, write_encoder
 from medtune.replay import compare, replay
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.prepare import prepare
@@ -115,15 +115,30 @@ def test_the_best_ones_encoder_says_what_it_is_of(tiny: Any, encoder: SweepFolde
     best = max(tiny.entries(encoder), key=lambda entry: entry.value)
     assert (told["trial"], told["epoch"], told["data_md5"]) == (best.number, best.best_epoch, data_md5(config.data))
     assert (told["images"], told["probe"]["val/auroc"]) == ("train", best.value)
-    weights = load_file(encoder.path / "encoder" / "encoder.safetensors")
+    weights = load_file(encoder_in(encoder.path))
     assert {name.partition(".")[0] for name in weights} == {"backbone", "mean", "std"}
 
 
 def test_what_a_kill_parted_is_not_read_as_whole(encoder: SweepFolder) -> None:
-    path = encoder.path / "encoder" / "encoder.safetensors"
+    folder = encoder.path / "encoder"
+    path = encoder_in(folder)
     path.write_bytes(path.read_bytes()[:-1] + b"\x07")
-    with pytest.raises(DataError, match="is not what encoder.json describes"):
-        read_encoder(path.parent)
+    with pytest.raises(DataError, match=r"is not what encoder.json tells of"):
+        read_encoder(folder)
+    for damaged in ("", "[]", '{"format": 1}', '{"format": 2, "weights": "", "sha256": ""}'):
+        (folder / "encoder.json").write_text(damaged)
+        with pytest.raises(DataError, match=r"encoder.json is (damaged|of format 2)"):
+            read_encoder(folder)
+
+
+def test_a_better_one_leaves_the_earlier_as_it_was(tiny: Any, tmp_path: Path, encoder: SweepFolder) -> None:
+    earlier = encoder_in(encoder.path)
+    before = earlier.read_bytes(), described(earlier)
+    config = prepare(tiny.config(text=USE.replace("ENCODER", str(encoder.path))), tmp_path)
+    write_encoder(encoder.path / "encoder", b"better", {"trial": 7})
+    assert encoder_in(encoder.path) != earlier and read_encoder(encoder.path / "encoder")["trial"] == 7
+    assert (earlier.read_bytes(), described(earlier)) == before
+    assert config.trial["model"].options[0]["weights"] == str(earlier)
 
 
 def test_without_the_weights_of_the_best_there_is_none(tiny: Any, tmp_path: Path) -> None:
@@ -131,13 +146,14 @@ def test_without_the_weights_of_the_best_there_is_none(tiny: Any, tmp_path: Path
     assert keep_encoder(folder, folder.config()) is None and not (folder.path / "encoder").exists()
 
 
-@pytest.mark.parametrize("below", ["", "encoder", "encoder/encoder.safetensors"])
+@pytest.mark.parametrize("below", ["", "encoder", "file"])
 def test_a_sweep_begins_with_it(tiny: Any, tmp_path: Path, encoder: SweepFolder, below: str) -> None:
-    config = prepare(tiny.config(text=USE.replace("ENCODER", str(encoder.path / below))), tmp_path)
+    where = encoder_in(encoder.path) if below == "file" else encoder.path / below
+    config = prepare(tiny.config(text=USE.replace("ENCODER", str(where))), tmp_path)
     folder = SweepFolder.create(tmp_path / "use", config)
     folder.unlock()
     tiny.run(tiny.open(folder))
-    given, found = load_file(encoder.path / "encoder" / "encoder.safetensors"), {}
+    given, found = load_file(encoder_in(encoder.path)), {}
     for trial in range(4):
         used = folder.used(trial)
         weights = load_file(folder.trial(trial) / "best" / "model.safetensors")
@@ -151,7 +167,7 @@ def test_a_sweep_begins_with_it(tiny: Any, tmp_path: Path, encoder: SweepFolder,
 def test_another_network_is_refused_before_anything_runs(tiny: Any, tmp_path: Path, encoder: SweepFolder) -> None:
     text = USE.replace("ENCODER", str(encoder.path))
     for wrong in ("{name: resnet18,", "{name: smallcnn, skip: false,"):
-        with pytest.raises(ConfigError, match=r"trial\.model\.weights: .* is a smallcnn; write that model's name"):
+        with pytest.raises(ConfigError, match=r"trial\.model\.weights: .* is of \{name: smallcnn, skip: true\}; write"):
             prepare(tiny.config(text=text.replace("{name: smallcnn,", wrong, 1)), tmp_path)
     with pytest.raises(DataError, match="is in a registry"):
         prepare(tiny.config(text=USE.replace("ENCODER", "models:/medtune-encoder-x@md5-1")), tmp_path)
@@ -169,6 +185,9 @@ def test_validation_is_seen_only_when_it_is_asked_for_and_then_it_is_said(
     assert kept(seen, 0)["weights"] != kept(encoder, 0)["weights"]
     prepare(tiny.config(text=USE.replace("ENCODER", str(seen.path))), tmp_path)
     assert "was pretrained on the validation images too" in capsys.readouterr().err
+    text = SIMCLR.replace("{name: smallcnn}", f"{{name: smallcnn, weights: {encoder_in(seen.path)}}}")
+    gone_on = pretrained(tiny, tmp_path / "on", text, "search.trials=1", "pretrain.epochs=1")
+    assert read_encoder(gone_on.path / "encoder")["images"] == "train+val"
 
 
 def test_the_test_images_take_no_part(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

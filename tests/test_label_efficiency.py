@@ -21,6 +21,7 @@ from medtune.evaluation.over_seeds import difference_over_seeds, measured_auroc
 from medtune.evaluation.recalibration import cross_fitted
 from medtune.label_efficiency import arm_names, label_efficiency, write_found
 from medtune.models.build import build_encoder
+from medtune.models.pretrained import encoder_in, write_encoder
 from medtune.search.folder import FolderError, SweepFolder
 from medtune.search.ledger import Ledger
 from medtune.search.reading import read_ledger
@@ -104,26 +105,47 @@ def test_arms_by_what_they_begin_with_and_what_they_train() -> None:
     assert arm_names(models) == list(given)
 
 
-def test_arms_name_what_there_are_several_of_and_nothing_else() -> None:
-    one, other = (f"runs/{name}/encoder/encoder.safetensors" for name in "ab")
+def test_arms_name_what_there_are_several_of_and_nothing_else(tmp_path: Path) -> None:
+    found = []
+    for name in "ab":
+        write_encoder(tmp_path / name, name.encode(), {"sweep": name})
+        found.append(str(encoder_in(tmp_path / name)))
+    digests = [Path(path).stem[:6] for path in found]
     models = [
-        ModelConfig(name="smallcnn", finetune="probe", weights=one),
-        ModelConfig(name="smallcnn", finetune="probe", weights=other),
+        ModelConfig(name="smallcnn", finetune="probe", weights=found[0]),
+        ModelConfig(name="smallcnn", finetune="probe", weights=found[1]),
         ModelConfig(name="resnet18", finetune="probe", weights="imagenet"),
         ModelConfig(name="resnet18", weights="imagenet"),
         ModelConfig(name="resnet18"),
         ModelConfig(name="smallcnn"),
         ModelConfig(name="smallcnn", weights="elsewhere/mine.safetensors"),
+        ModelConfig(name="smallcnn", weights="elsewhere/mine.safetensors", finetune="head"),
+        ModelConfig(name="smallcnn", weights="elsewhere/mine.safetensors", finetune={"from": "2"}),
     ]
     assert arm_names(models) == [
-        "linear probe, a",
-        "linear probe, b",
+        f"linear probe, a {digests[0]}",
+        f"linear probe, b {digests[1]}",
         "linear probe from ImageNet",
         "fine-tuned from ImageNet",
         "supervised, resnet18",
         "supervised, smallcnn",
         "fine-tuned",
+        "fine-tuned, the head alone",
+        "fine-tuned, in part",
     ]
+
+
+def test_what_an_encoder_adds_is_told_of_the_same_network(
+    swept_once: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {one["against"] for one in told(swept_once)[0]["differences"]} == {UNTRAINED}
+    real = module._told
+
+    def of_another_network(one: Any, shown: Any) -> Any:
+        return replace(real(one, shown), network="resnet18") if one.settings.model.weights else real(one, shown)
+
+    monkeypatch.setattr(module, "_told", of_another_network)
+    assert told(swept_once)[0]["differences"] == []
 
 
 def test_a_cell_is_the_mean_of_its_trainings(swept_once: SweepFolder, val: NDArray[np.int64]) -> None:

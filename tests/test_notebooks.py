@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 from medtune.encoders import keep_encoder
 from medtune.label_efficiency import label_efficiency
-from medtune.models.pretrained import read_encoder
+from medtune.models.pretrained import encoder_in, read_encoder
 from medtune.report.words import believed, interval, number
 from medtune.search.folder import SweepFolder
 
@@ -162,7 +162,7 @@ def test_few_labels_are_told_as_they_were_measured(
     pretrained = finished_sweep(tiny, tmp_path / "runs" / "encoder", ENCODER)
     encoder = keep_encoder(pretrained, pretrained.config())
     assert encoder is not None
-    text = LABELS.replace("ENCODER", str(encoder / "encoder.safetensors"))
+    text = LABELS.replace("ENCODER", str(encoder_in(encoder)))
     folder = finished_sweep(tiny, tmp_path / "runs" / "few", text)
     monkeypatch.setenv("MEDTUNE_SWEEP", str(folder.path))
     before = sorted(folder.path.rglob("*"))

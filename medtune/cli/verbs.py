@@ -179,6 +179,12 @@ def plan(file: File, set_: Sets = None, json: Json = False) -> None:
     from medtune.config.read import read_sweep
 
     config = read_sweep(file, set_ or [])
+    from medtune.search.paths import from_anywhere
+    from medtune.tracking.registry import fetch_model
+    from medtune.tracking.server import tracking_uri
+
+    server = tracking_uri(config.tracking, (Path("runs") / config.sweep).absolute())
+    config = from_anywhere(config, partial(fetch_model, uri=server))
     from medtune.cli.planned import as_json, planned_lines
     from medtune.cli.text import print_json
     from medtune.search.plan import describe_space, estimate, wanted_trials

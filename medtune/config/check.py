@@ -18,7 +18,7 @@ from medtune.config.notation import kind_of, to_file, to_space, without_distribu
 from medtune.config.problems import Place, Problem, dotted, shown
 from medtune.config.space import Choice, Pick, Range, corners, distributions, grid_size, resolve
 from medtune.config.sweep import SweepConfig
-from medtune.config.together import labelled_twice, unread, weights
+from medtune.config.together import labelled_twice, probed, unread, weights
 from medtune.config.trial import Labels
 from medtune.config.yaml_text import MAX_NODES, size
 
@@ -57,7 +57,7 @@ def check(tree: Mapping[str, Any], known: Sequence[Problem] = ()) -> tuple[Sweep
     if not any(problem.place[0] == section or problem.place[:2] == labels_place for problem in [*broken, *found]):
         if size({**sections, section: to_file(space)}) > MAX_NODES:
             found.append(Problem((section,), f"over {MAX_NODES:,} keys and values with the defaults; sweep fewer keys"))
-        found += [*weights(space, section), *unread(space, section, sections["data"])]
+        found += [*weights(space, section), *probed(space, section), *unread(space, section, sections["data"])]
         space = {**space, LABELS: labels}
         found += labelled_twice(space, sections["data"])
         found += [*_start_problems(sections, space), *_grid_problems(sections, space)]

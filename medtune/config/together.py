@@ -56,6 +56,19 @@ def weights(space: Mapping[str, Any], root: str) -> Iterator[Problem]:
             yield Problem((*place, "weights"), what)
 
 
+def probed(space: Mapping[str, Any], root: str) -> Iterator[Problem]:
+    """A problem where the linear probe meets what it has no place for."""
+    for mapping, place in _mappings(space.get("model"), (root, "model")):
+        if "probe" not in list(_values(mapping.get("finetune"))):
+            continue
+        if any(value for value in _values(mapping.get("hidden"))):
+            what = "the linear probe has no dense layer before it; write hidden: 0, or another finetune"
+            yield Problem((*place, "hidden"), f"{dotted((*place, 'hidden'))}: {what}")
+        if any(value is not None for value in _values(space.get("folds"))):
+            what = "the linear probe chooses its regularisation on validation, and folds leave none; leave one out"
+            yield Problem((root, "folds"), f"{root}.folds: {what}")
+
+
 def labelled_twice(space: Mapping[str, Any], data: Any) -> Iterator[Problem]:
     """A problem where a part of the labels meets another division of the cases."""
     if space[LABELS] is None:

@@ -29,6 +29,8 @@ class Augmenter:
     def __init__(self, config: Distortions, generator: torch.Generator) -> None:
         self.config = config
         self.generator = generator
+        # on the device once: a copy at each step would wait for it
+        self.to_yiq, self.from_yiq = (matrix.to(generator.device) for matrix in (YIQ, torch.linalg.inv(YIQ)))
         geometric = config.rotate_degrees or config.shift or config.crop
         steps = [
             (geometric, self._affine),
@@ -100,8 +102,7 @@ class Augmenter:
         angle = self._uniform(images, -self.config.hue, self.config.hue, ()) * (2 * math.pi)
         cos, sin, nil = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
         turn = torch.stack([nil + 1, nil, nil, nil, cos, -sin, nil, sin, cos], dim=1).view(-1, 3, 3)
-        to_yiq = YIQ.to(images.device)
-        mix = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+        mix = self.from_yiq @ turn @ self.to_yiq
         return torch.einsum("nij,njhw->nihw", mix, images).clamp_(0, 1)
 
     def _grey(self, images: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from torch import Tensor
 from medtune.task import Task
 
 TEMPERATURE = 0.07  # Wu et al. 2018, as the weighted votes of Caron et al. 2021 have it too
-ONE_VOTE = 1.0  # of a neighbour as near as can be; a share of it keeps the unheard-of from being impossible
+ONE_VOTE = 1.0  # of the farthest of the neighbours, shared: it keeps the unheard-of from being impossible
+CASES = 256  # at once: the similarities of all with a large bank would be gigabytes
 
 
 def neighbour_logits(
@@ -17,6 +18,11 @@ def neighbour_logits(
 
     bank: (labelled, features), with labels int64 (labelled,), or float (labelled, labels) for multi-label, whose
     logit is that of the votes for it against those against it. features: (cases, features)."""
+    voted = [_voted(bank, labels, some, task, classes, neighbours) for some in features.split(CASES)]
+    return torch.cat(voted)
+
+
+def _voted(bank: Tensor, labels: Tensor, features: Tensor, task: Task, classes: int, neighbours: int) -> Tensor:
     similar = F.normalize(features, dim=1) @ F.normalize(bank, dim=1).T
     nearest, which = similar.topk(min(neighbours, len(bank)), dim=1)
     votes = torch.exp((nearest - 1) / TEMPERATURE)

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from medtune.config.trial import TrialConfig
 from medtune.data.batches import DeviceSplit
+from medtune.data.folds import stratified_folds
 from medtune.evaluation.metrics import evaluate
 from medtune.models.build import build_model
 from medtune.models.classifier import Classifier
@@ -24,7 +26,8 @@ from medtune.training.progress import AUROC, Advance, EpochRecord, Objective, Pr
 from medtune.training.streams import Streams
 
 STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(-4, 4.1, 0.5))  # of C, from strongly held to free
-WITHOUT_CHOICE = 1.0  # of C, where there is no validation split to choose it on: scikit-learn's default
+WITHOUT_CHOICE = 1.0  # of C, of a single case: scikit-learn's default
+FOLDS = 5  # in which C is chosen, where there is no validation split to choose it on
 ITERATIONS = 1000  # of L-BFGS at most
 SPREAD = 1e-5  # of a feature, beside its mean or 1: below it says nothing
 FEW = 0.5  # cases added to each value of a label that only one value is known of, for its odds
@@ -80,12 +83,13 @@ class Probe(Progress):
     def advance(self, val: DeviceSplit | None, past: Sequence[EpochRecord]) -> Advance:
         started = time.perf_counter()
         features, targets = self._known(self.train)
-        fitted = {
-            strength: fit(features, targets, self.task, self.classes, strength)
-            for strength in (STRENGTHS if val is not None else [WITHOUT_CHOICE])
-        }
-        strength = WITHOUT_CHOICE if val is None else self._best(fitted, *self._known(val))
-        chosen = fitted[strength]
+        if val is not None:
+            strength = self._best(
+                {each: [self._fit(features, targets, each)] for each in STRENGTHS}, [self._known(val)]
+            )
+        else:
+            strength = self._cross_validated(features, targets)
+        chosen = self._fit(features, targets, strength)
         with torch.no_grad():
             self.model.head.weight.copy_(torch.from_numpy(chosen.weight))
             self.model.head.bias.copy_(torch.from_numpy(chosen.bias))
@@ -99,7 +103,7 @@ class Probe(Progress):
         return Advance(values, logits, labels)
 
     def time_batches(self, count: int) -> tuple[float, int]:
-        """Of reading features: solving takes nothing beside it."""
+        """Of reading features; solving is not in it."""
         encode_cases(self.model, self.train.part(torch.arange(1)), self.autocast)
         cases = min(count * CASES_PER_PASS, len(self.train))
         started = time.perf_counter()
@@ -110,9 +114,31 @@ class Probe(Progress):
         features = encode_cases(self.model, split, self.autocast).cpu().numpy().astype(np.float64)
         return features, split.labels.cpu().numpy().astype(np.int64)
 
-    def _best(self, fitted: Mapping[float, Linear], features: Floats, targets: npt.NDArray[np.int64]) -> float:
-        """The strength with the least loss on validation; of equals the one that holds the weights most."""
-        return min(fitted, key=lambda strength: self._loss(fitted[strength], features, targets))
+    def _fit(self, features: Floats, targets: npt.NDArray[np.int64], strength: float) -> Linear:
+        return fit(features, targets, self.task, self.classes, strength)
+
+    def _cross_validated(self, features: Floats, targets: npt.NDArray[np.int64]) -> float:
+        """The strength for a training that leaves nothing to validate on, out of folds of its own cases."""
+        count = min(FOLDS, len(targets))
+        if count < 2:
+            return WITHOUT_CHOICE
+        folds = stratified_folds(targets, count)
+        others = [np.setdiff1d(np.arange(len(targets)), fold) for fold in folds]
+        fitted = {
+            strength: [self._fit(features[rest], targets[rest], strength) for rest in others] for strength in STRENGTHS
+        }
+        return self._best(fitted, [(features[fold], targets[fold]) for fold in folds])
+
+    def _best(
+        self, fitted: Mapping[float, Sequence[Linear]], held_out: Sequence[tuple[Floats, npt.NDArray[np.int64]]]
+    ) -> float:
+        """The strength with the least mean loss on what was held out from each of its solutions; of equals the one
+        that holds the weights most."""
+
+        def loss(strength: float) -> float:
+            return fmean(self._loss(linear, *cases) for linear, cases in zip(fitted[strength], held_out, strict=True))
+
+        return min(fitted, key=loss)
 
     def _loss(self, linear: Linear, features: Floats, targets: npt.NDArray[np.int64]) -> float:
         return evaluate(linear.logits(features).astype(np.float32), targets, self.task)["loss"]

@@ -14,14 +14,13 @@ from medtune.evaluation.metrics import Floats, Integers
 from medtune.figures.fractions import fractions_figure
 from medtune.figures.reliability import reliability_figure
 from medtune.files import write_whole
-from medtune.models.pretrained import DESCRIPTION, read_encoder
+from medtune.models.pretrained import described
 from medtune.report.document import Block, Bullets, Commands, Document, Picture, Pictures, Section, Table, Text, Tone
 from medtune.report.html import as_html
 from medtune.report.markdown import as_markdown, pictures_of
 from medtune.report.words import believed, interval, number
 from medtune.search.folder import SweepFolder
 
-NAME = "label-efficiency"  # of the page, and of the folder of its pictures
 NUMBERS = {"auroc": "AUROC", "accuracy": "accuracy", "ece": "ECE"}
 SPLITS = {"val": "validation", "test": "test"}
 
@@ -45,18 +44,24 @@ def write_label_efficiency(
 ) -> tuple[Path, Path]:
     """`label-efficiency.html` and `.md`, and the pictures of the latter beside it. found, pooled: of
     `label_efficiency`. Both paths."""
-    pictures = folder.path / NAME
+    name = page_name(found)
+    pictures = folder.path / name
     pictures.mkdir(exist_ok=True)
     for old in pictures.glob("*.png"):
         old.unlink()
     _draw(found, pooled, describe(config.data).task, pictures)
     document = label_efficiency_document(config, found, pictures)
-    html, markdown = folder.path / f"{NAME}.html", folder.path / f"{NAME}.md"
-    for name, png in pictures_of(document).items():
-        write_whole(pictures / name, png)
-    write_whole(markdown, as_markdown(document, NAME).encode())
+    html, markdown = folder.path / f"{name}.html", folder.path / f"{name}.md"
+    for picture, png in pictures_of(document).items():
+        write_whole(pictures / picture, png)
+    write_whole(markdown, as_markdown(document, name).encode())
     write_whole(html, as_html(document).encode())
     return html, markdown
+
+
+def page_name(found: Found) -> str:
+    """Of the page, of what it is made of, and of the folder of its pictures; the test has one of its own."""
+    return "label-efficiency-test" if found["split"] == "test" else "label-efficiency"
 
 
 def _draw(found: Found, pooled: Sequence[Pooled], task: Any, folder: Path) -> None:
@@ -138,8 +143,7 @@ def _trained(config: SweepConfig, found: Found) -> Iterator[Block]:
         "by their seeds. Of one draw the cases of a smaller part lie within those of a larger one, and every class has "
         "its share, at least one case."
     )
-    for folder in _encoders(config):
-        told = read_encoder(folder)
+    for told in _encoders(config):
         settings, probe = told["config"], told["probe"]["val/auroc"]
         yield Text(
             f"The encoder: {settings['model']['name']} by {settings['method']['name']}, {told['epoch']} of "
@@ -158,12 +162,11 @@ def _cells(found: Found, fraction: float) -> list[Found]:
     return sorted(cells, key=lambda cell: found["arms"].index(cell["arm"]))
 
 
-def _encoders(config: SweepConfig) -> list[Path]:
-    """The folders of those that the sweep began with, as far as they are still there."""
+def _encoders(config: SweepConfig) -> list[Mapping[str, Any]]:
+    """What is said of those that the sweep began with, as far as they are still there."""
     from medtune.search.prepare import weight_files
 
-    folders = [Path(path).parent for path in weight_files(config)]
-    return [folder for folder in folders if (folder / DESCRIPTION).exists()]
+    return [told for path in weight_files(config) if (told := described(Path(path))) is not None]
 
 
 def _worth(found: Found, pictures: Path) -> Iterator[Block]:
@@ -259,10 +262,11 @@ def _limits(found: Found) -> Iterator[str]:
 
 
 def _again(config: SweepConfig, found: Found) -> Iterator[Block]:
-    yield Commands([f"medtune sweep {config.sweep}.yaml", f"medtune report --label-efficiency runs/{config.sweep}"])
+    on_test = " --test" if found["split"] == "test" else ""
+    report = f"medtune report --label-efficiency{on_test} runs/{config.sweep}"
+    yield Commands([f"medtune sweep {config.sweep}.yaml", report])
     rows = [["seed of the sweep", str(config.seed)], ["MD5 of the data", data_md5(config.data)]]
-    for folder in _encoders(config):
-        told = read_encoder(folder)
+    for told in _encoders(config):
         rows += [
             ["encoder, SHA-256", told["sha256"]],
             ["encoder, its pretraining", f"{told['sweep']}, trial {told['trial']}, seed {told['seed']}"],

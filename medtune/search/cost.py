@@ -12,6 +12,7 @@ from medtune.config.kinds import Settings
 from medtune.config.pretrain import PretrainConfig
 from medtune.config.space import Choice, Distribution, distributions, resolve
 from medtune.config.sweep import SweepConfig
+from medtune.config.trial import TrialConfig
 from medtune.data.catalogue import describe
 from medtune.search.loading import load_search_data
 from medtune.search.resources import Share
@@ -60,7 +61,7 @@ class Costs:
 
     def _image(self, trial: Settings) -> float:
         """Of the timed trials that are most like this one: of the same model and batch size, or the same model."""
-        model = [timed for timed in self.timed if timed.model == trial.model.name]
+        model = [timed for timed in self.timed if timed.model == _kind(trial)]
         both = [timed for timed in model if timed.batch_size == trial.batch_size]
         return float(np.mean([timed.seconds for timed in both or model or self.timed]))
 
@@ -95,7 +96,7 @@ def _new_kinds_first(trials: Iterable[Settings]) -> list[Settings]:
     groups: tuple[list[Settings], ...] = ([], [], [])
     seen: set[Any] = set()
     for trial in trials:
-        model, both = trial.model.name, (trial.model.name, trial.batch_size)
+        model, both = _kind(trial), (_kind(trial), trial.batch_size)
         groups[0 if model not in seen else 1 if both not in seen else 2].append(trial)
         seen |= {model, both}
     return [trial for group in groups for trial in group]
@@ -103,7 +104,13 @@ def _new_kinds_first(trials: Iterable[Settings]) -> list[Settings]:
 
 def _timed(trial: Settings, config: SweepConfig, splits: "DeviceSplits") -> Timed:
     seconds, images = training_to_time(trial, config, splits).time_batches(TIMED_BATCHES)
-    return Timed(trial.model.name, trial.batch_size, seconds / images)
+    return Timed(_kind(trial), trial.batch_size, seconds / images)
+
+
+def _kind(trial: Settings) -> str:
+    """What trials must have in common for an image to cost the same: the network, and whether it is only read."""
+    probe = isinstance(trial, TrialConfig) and trial.model.finetune == "probe"
+    return f"{trial.model.name}, probed" if probe else trial.model.name
 
 
 def training_to_time(trial: Settings, config: SweepConfig, splits: "DeviceSplits") -> "Progress":

@@ -6,8 +6,9 @@ from typing import Any
 
 from medtune.config.space import Choice
 from medtune.config.sweep import SweepConfig
+from medtune.data import DataError
 from medtune.models import IMAGENET
-from medtune.models.pretrained import WEIGHTS, encoder_in
+from medtune.models.pretrained import encoder_in
 from medtune.search.earlier import absolute
 
 REGISTERED = "models:/"
@@ -23,9 +24,12 @@ def from_anywhere(config: SweepConfig, fetch_model: FetchModel | None = None) ->
         if weights == IMAGENET or (weights.startswith(REGISTERED) and fetch_model is None):
             return weights
         if weights.startswith(REGISTERED) and fetch_model is not None:
-            return str(fetch_model(weights) / WEIGHTS)
+            found = encoder_in(fetch_model(weights))
+            if found is None:
+                raise DataError(f"model.weights: {weights} is no encoder: `medtune pretrain` registers those")
+            return str(found)
         found = encoder_in(Path(weights).expanduser())
-        return _absolute(weights if found is None else str(found / WEIGHTS))
+        return _absolute(weights if found is None else str(found))
 
     paths = {key: _absolute(path) for key in ("folder", "root") if (path := getattr(data, key)) is not None}
     entries = tuple(_with_weights(entry, file_of) for entry in search.start_with)

@@ -1,6 +1,7 @@
 """What must be there before a sweep starts: its data, its weights, its layers, and paths that hold everywhere."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from medtune.data import DataError
 from medtune.data.catalogue import describe
 from medtune.data.fetch import fetch
 from medtune.data.splits import data_md5
-from medtune.models.pretrained import WEIGHTS, read_encoder
+from medtune.models.pretrained import described
 from medtune.models.published import WEIGHT_FILES, fetch_weights
 from medtune.search.earlier import ReadExperiment, no_server, with_warm_start
 from medtune.search.paths import FetchModel, from_anywhere
@@ -46,26 +47,28 @@ def prepare(
         fetch(config.data)
     for model in _pretrained(config.trial["model"]):
         path = fetch_weights(model)
-        if path is not None and path.name == WEIGHTS:
-            _check_encoder(path, model, config)
+        if path is not None and (told := described(path)) is not None:
+            _check_encoder(path, told, model, config)
     _check_layers(config)
     return config
 
 
-def _check_encoder(path: Path, model: EncoderConfig, config: SweepConfig) -> None:
-    """Raises ConfigError where an encoder is of another network. Says on stderr what it may have seen of the data."""
-    told, data = read_encoder(path.parent), config.data
-    of = told["config"]["model"]
+def _check_encoder(path: Path, told: Mapping[str, Any], model: EncoderConfig, config: SweepConfig) -> None:
+    """Raises ConfigError where an encoder is of another network. Says on stderr what it may have seen of the data.
+
+    The sizes of a MedMNIST set are divided alike, so that one of them tells of the others."""
+    of, data = told["config"]["model"], config.data
     if (of["name"], of["skip"]) != (model.name, model.skip):
-        found = f"{path.parent} is a {of['name']}{'' if of['skip'] else ' without skips'}"
-        raise ConfigError([f"{section_of(config.trial)}.model.weights: {found}; write that model's name"])
-    same = told["dataset"] == data.title and told["data_md5"] == data_md5(data)
+        network = f"{{name: {of['name']}, skip: {str(of['skip']).lower()}}}"
+        raise ConfigError([f"{section_of(config.trial)}.model.weights: {path} is of {network}; write that model"])
+    alike = (told["dataset"], told["folder"]) == (data.title, data.folder is not None)
+    same = alike and (data.folder is None or told["data_md5"] == data_md5(data))
     if same and told["images"] != "train":
         what = "was pretrained on the validation images too, without their labels: what is validated may be too good"
-        print(f"weights  {path.parent} {what}", file=sys.stderr)
+        print(f"weights  {path} {what}", file=sys.stderr)
     if not same and told["folder"] and data.folder is not None:
         what = f"was pretrained on {told['dataset']}; see to it that none of its pictures is in this folder's test"
-        print(f"weights  {path.parent} {what}", file=sys.stderr)
+        print(f"weights  {path} {what}", file=sys.stderr)
 
 
 def weight_files(config: SweepConfig) -> list[str]:

@@ -28,7 +28,7 @@ def pack(folder: Path, into: Path) -> str:
     """What the registry has of a folder, into an empty one; and what that is, in words. An encoder says nothing of
     pictures by itself, so there is nothing to be called: its files alone. Raises DataError where the folder holds
     neither a model nor an encoder."""
-    if (folder / pretrained.DESCRIPTION).exists():
+    if (folder / pretrained.NEWEST).exists():
         copied = into / "artifacts" / ARTIFACT  # where MLflow puts those of a model
         copied.mkdir(parents=True)
         for name in _files(folder):
@@ -94,8 +94,8 @@ def model_digest(folder: Path) -> str:
 
 def _files(folder: Path) -> list[str]:
     """The description, and the weights that it names."""
-    if (folder / pretrained.DESCRIPTION).exists():
-        return [pretrained.DESCRIPTION, pretrained.WEIGHTS]
+    if (folder / pretrained.NEWEST).exists():
+        return pretrained.encoder_files(folder)
     return [DESCRIPTION, *(member["weights"] for member in read_description(folder)["members"])]
 
 

@@ -86,6 +86,8 @@ def test_a_pretraining_has_defaults_of_its_own(reading: Reading) -> None:
         ("pretrain: {method: {name: vicreg, queue: 8}}", "2:35: queue is a key of method moco, not of vicreg"),
         ("pretrain: {model: {name: smallcnn, weights: imagenet}}", "2:45: pretrain.model.weights: none are published"),
         ("pretrain: {augment: {hue: {uniform: [0, 0.2]}}}", "2:22: pretrain.augment.hue is swept but nothing reads it"),
+        ("trial: {model: {finetune: probe, hidden: 8}}", "2:42: trial.model.hidden: the linear probe has no dense"),
+        ("trial: {folds: 3, model: {finetune: {choice: [all, probe]}}}", "2:16: trial.folds: the linear probe chooses"),
         ("search: {sampler: grid}\npretrain: {augment: {crop: {uniform: [0, 0.2]}}}", "3:28: a grid cannot count"),
         ("search: {sampler: grid}\ndata: {labels: {fraction: {uniform: [0.1, 1]}}}", "3:27: a grid cannot count"),
     ],

@@ -15,9 +15,10 @@ from sklearn.preprocessing import StandardScaler
 
 from medtune.config.trial import ModelConfig, TrialConfig
 from medtune.data.batches import DeviceSplit
+from medtune.data.folds import stratified_folds
 from medtune.evaluation.metrics import evaluate
 from medtune.pretraining.loop import encode_cases
-from medtune.pretraining.probe import ITERATIONS, STRENGTHS, WITHOUT_CHOICE, Probe
+from medtune.pretraining.probe import ITERATIONS, STRENGTHS, WITHOUT_CHOICE, Probe, fit
 from medtune.task import TASKS, Task
 from medtune.training.loop import predict_logits
 
@@ -106,15 +107,31 @@ def test_c_is_the_one_with_the_least_loss_on_validation(make_split: Splits, task
 
 
 @every_task
-def test_without_validation_c_is_one(make_split: Splits, task: Task) -> None:
+def test_without_validation_c_is_chosen_out_of_five_folds(make_split: Splits, task: Task) -> None:
     train, val = noisy(make_split(task)), make_split(task, seed=1)
     trained = probe(task, train)
     record = trained.run_epoch(None)
-    assert record.values["probe/C"] == WITHOUT_CHOICE == 1
     assert list(record.values) == ["train/loss", "probe/C", "epoch_seconds"] and trained.predictions.logits == {}
+    features = encode_cases(trained.model, train, trained.autocast).double().numpy()
+    targets, classes = train.labels.numpy().astype(np.int64), trained.classes
+
+    def loss(strength: float) -> float:
+        held_out = []
+        for fold in stratified_folds(targets, 5):
+            rest = np.setdiff1d(np.arange(len(targets)), fold)
+            logits = fit(features[rest], targets[rest], task, classes, strength).logits(features[fold])
+            held_out.append(evaluate(logits.astype(np.float32), targets[fold], task)["loss"])
+        return float(np.mean(held_out))
+
+    assert record.values["probe/C"] == min(STRENGTHS, key=loss)
     logits = predict_logits(trained.model, val, trained.autocast).astype(np.float64)
     probabilities = expit(logits) if task == "multilabel" else softmax(logits, axis=1)
-    np.testing.assert_allclose(probabilities, peer(trained, val, 1.0), atol=2e-4)
+    np.testing.assert_allclose(probabilities, peer(trained, val, record.values["probe/C"]), atol=2e-4)
+
+
+def test_a_single_case_without_validation_has_the_c_that_is_usual(make_split: Splits) -> None:
+    one = make_split("binary").part(torch.tensor([0]))
+    assert probe("binary", one).run_epoch(None).values["probe/C"] == WITHOUT_CHOICE == 1
 
 
 @every_task
