@@ -39,6 +39,7 @@ SPECIAL: dict[str, SearchStrategy[Tree]] = {
     ),
     "Search.start_with": st.just([]),
     "Search.sampler": st.sampled_from(["tpe", "random", "qmc", "gp"]),
+    "Resources.gpus_per_trial": st.one_of(st.just("auto"), st.floats(0, 1), st.integers(0, 8)),
     "Cluster.ledger": st.sampled_from([None, "postgresql://me@db/medtune"]),
     "Retrain.select": st.just("last"),
     "MultiStep.milestones": st.lists(st.floats(0, 1), min_size=1, max_size=4),
