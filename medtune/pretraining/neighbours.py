@@ -7,7 +7,6 @@ from torch import Tensor
 from medtune.task import Task
 
 TEMPERATURE = 0.07  # Wu et al. 2018, as the weighted votes of Caron et al. 2021 have it too
-ONE_VOTE = 1.0  # of the farthest of the neighbours, shared: it keeps the unheard-of from being impossible
 CASES = 256  # at once: the similarities of all with a large bank would be gigabytes
 
 
@@ -28,7 +27,8 @@ def _voted(bank: Tensor, labels: Tensor, features: Tensor, task: Task, classes: 
     votes = torch.exp((nearest - 1) / TEMPERATURE)
     multilabel = task == "multilabel"
     known = labels if multilabel else F.one_hot(labels, classes).float()
-    prior = ONE_VOTE * torch.exp((nearest[:, -1:] - 1) / TEMPERATURE) / (2 if multilabel else classes)
+    # one more vote of the farthest neighbour, shared by all: the unheard-of is not impossible
+    prior = votes[:, -1:] / (2 if multilabel else classes)
     heard = torch.einsum("nk,nkc->nc", votes, known[which])
     if multilabel:
         against = torch.einsum("nk,nkc->nc", votes, 1 - known[which])  # not by difference: that may be below 0

@@ -84,9 +84,8 @@ class Probe(Progress):
         started = time.perf_counter()
         features, targets = self._known(self.train)
         if val is not None:
-            strength = self._best(
-                {each: [self._fit(features, targets, each)] for each in STRENGTHS}, [self._known(val)]
-            )
+            fitted = {each: [self._fit(features, targets, each)] for each in STRENGTHS}
+            strength = self._best(fitted, [self._known(val)])
         else:
             strength = self._cross_validated(features, targets)
         chosen = self._fit(features, targets, strength)
@@ -196,7 +195,6 @@ def _solved(features: Floats, targets: npt.NDArray[np.int64], strength: float) -
     from sklearn.linear_model import LogisticRegression  # takes a second to import, and few trials need it
 
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="lbfgs failed to converge"
-        )  # free of bounds, separable cases never do
+        # separable cases, hardly held, never do
+        warnings.filterwarnings("ignore", message="lbfgs failed to converge")
         return LogisticRegression(C=strength, max_iter=ITERATIONS).fit(features, targets)
