@@ -10,7 +10,7 @@ from scipy.special import expit, log_softmax
 from torch import Tensor
 
 from medtune.evaluation.metrics import evaluate
-from medtune.pretraining.neighbours import ONE_VOTE, TEMPERATURE, neighbour_logits
+from medtune.pretraining.neighbours import TEMPERATURE, neighbour_logits
 from medtune.task import TASKS, Task
 
 CLASSES: dict[Task, int] = {"binary": 2, "multiclass": 5, "multilabel": 4, "ordinal": 4}
@@ -34,7 +34,7 @@ def expected(bank: Tensor, labels: Tensor, case: Tensor, task: Task, neighbours:
         similar = float(torch.nn.functional.cosine_similarity(known, case.double(), dim=0))
         votes.append((math.exp((similar - 1) / TEMPERATURE), label))
     nearest = sorted(votes, key=lambda vote: -vote[0])[:neighbours]
-    shared, everything = ONE_VOTE * nearest[-1][0], sum(vote for vote, _ in nearest)
+    shared, everything = nearest[-1][0], sum(vote for vote, _ in nearest)
     if task == "multilabel":
         heard = [sum(vote for vote, label in nearest if label[index]) for index in range(CLASSES[task])]
         return [(votes_for + shared / 2) / (everything + shared) for votes_for in heard]
