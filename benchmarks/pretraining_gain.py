@@ -35,8 +35,9 @@ from medtune.config.sweep import MEDMNIST, PHANTOMS, Data
 from medtune.config.trial import EncoderConfig, ModelConfig, TrialConfig
 from medtune.data.batches import DeviceSplit, to_device
 from medtune.data.catalogue import describe
+from medtune.data.labelled import labelled_subset
 from medtune.data.phantoms import best_auroc
-from medtune.data.splits import labelled_subset, load_search_splits
+from medtune.data.splits import load_search_splits
 from medtune.evaluation.metrics import auroc, probabilities
 from medtune.evaluation.resampling import Resamples, problems, strata_of
 from medtune.models.classifier import Encoder

@@ -19,7 +19,8 @@ from medtune.config.trial import Labels, ModelConfig, TrialConfig
 from medtune.data import Split
 from medtune.data.batches import to_device
 from medtune.data.catalogue import describe
-from medtune.data.splits import labelled_subset, load_search_splits
+from medtune.data.labelled import labelled_subset
+from medtune.data.splits import load_search_splits
 from medtune.evaluation.calibration import usual_kind
 from medtune.evaluation.calibration_error import Estimate, calibration_estimate
 from medtune.evaluation.calibrators import Temperature

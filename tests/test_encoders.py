@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 from medtune.config.problems import ConfigError
 from medtune.config.trial import Labels
 from medtune.data import DataError, splits
-from medtune.data.splits import data_md5, labelled_subset
+from medtune.data.labelled import labelled_subset
+from medtune.data.splits import data_md5
 from medtune.encoders import keep_encoder
 from medtune.models.pretrained import described, encoder_in, read_encoder, write_encoder
 from medtune.replay import compare, replay

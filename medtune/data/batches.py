@@ -11,7 +11,7 @@ from torch import Tensor
 from medtune.config.sweep import TrainOn
 from medtune.config.trial import Labels
 from medtune.data import Split
-from medtune.data.splits import labelled_subset
+from medtune.data.labelled import labelled_subset
 
 
 @dataclass(frozen=True)

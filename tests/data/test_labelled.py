@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from medtune.data.splits import labelled_subset
+from medtune.data.labelled import labelled_subset
 
 FRACTIONS = (0.01, 0.05, 0.1, 0.5, 1.0)
 
